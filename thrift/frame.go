@@ -1,0 +1,244 @@
+package thrift
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+const (
+	// readSize is the buffer that every connection keeps, for the length of a
+	// frame and for frames that fit it whole.
+	readSize = 4096
+
+	// firstPart is how much of a large frame gets memory before any of it is
+	// there; further memory is taken as bytes arrive.
+	firstPart = 64 << 10
+
+	// largestFrame bounds the limit of frames: Thrift's own libraries take no
+	// more, and a TLS hello read as a length is larger.
+	largestFrame = 256 << 20
+
+	// garbageLength is the length from which on nobody means a frame.
+	garbageLength = 1 << 30
+)
+
+// A frame is one frame of a connection, valid until free.
+type frame struct {
+	body   []byte
+	buffer *[]byte // where body lies if it is not the connection's own buffer
+	busy   bool    // body is the beginning only: the rest was thrown away for want of memory
+}
+
+// errEnded says that a connection ended between two frames, as it may.
+var errEnded = errors.New("the connection ended")
+
+// read reads the next frame, with as few calls of the operating system as it
+// can: one for a frame that fits the connection's own buffer, and for a larger
+// one a first into that buffer and the others straight into the frame's.
+//
+// It ends with errEnded when the server stops, also where further frames have
+// arrived: they are not answered.
+func (c *conn) read() (frame, error) {
+	if c.group.stopping.Load() {
+		return frame{}, errEnded
+	}
+	if c.start == c.end {
+		if err := c.wait(); err != nil {
+			return frame{}, err
+		}
+	}
+	c.frameEnd = time.Time{}
+	if err := c.need(4); err != nil {
+		return frame{}, err
+	}
+	n, err := c.length()
+	if err != nil {
+		return frame{}, err
+	}
+	c.start += 4
+	if n <= readSize-4 {
+		if err := c.need(n); err != nil {
+			return frame{}, err
+		}
+		body := c.buf[c.start : c.start+n : c.start+n]
+		c.start += n
+		return frame{body: body}, nil
+	}
+	return c.readLarge(n)
+}
+
+// wait waits for the first byte of a frame.
+func (c *conn) wait() error {
+	c.start, c.end = 0, 0
+	c.idle.Store(true)
+	defer c.idle.Store(false)
+	if err := c.net.SetReadDeadline(time.Now().Add(c.server.o.IdleTimeout)); err != nil {
+		return errEnded
+	}
+	// In this order, so that a stop that does not see the connection idle is
+	// seen here, and one that does wakes the read.
+	if c.group.stopping.Load() {
+		return errEnded
+	}
+	c.answered = false // with nothing unread a close does not hurt the last reply
+	n, err := c.net.Read(c.buf[:])
+	c.end = n
+	switch {
+	case n > 0:
+		return nil
+	case errors.Is(err, os.ErrDeadlineExceeded) && !c.group.stopping.Load():
+		c.server.stats.timeouts[idleDeadline].Add(1)
+	}
+	return errEnded
+}
+
+// need sees to it that n <= readSize unread bytes are in the connection's own buffer.
+func (c *conn) need(n int) error {
+	if c.end-c.start >= n {
+		return nil
+	}
+	if c.start+n > readSize {
+		c.end = copy(c.buf[:], c.buf[c.start:c.end])
+		c.start = 0
+	}
+	got, err := c.readAtLeast(c.buf[c.end:], n-(c.end-c.start))
+	c.end += got
+	return err
+}
+
+// readAtLeast reads at least n and at most len(p) bytes of a frame before the
+// frame's deadline, which begins with the first byte that is waited for and
+// holds for the whole frame.
+func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
+	if c.frameEnd.IsZero() {
+		c.frameEnd = time.Now().Add(c.server.o.FrameTimeout)
+		if err := c.net.SetReadDeadline(c.frameEnd); err != nil {
+			return 0, bad(badCut, "%v", err)
+		}
+	}
+	for got < n {
+		m, err := c.net.Read(p[got:])
+		got += m
+		switch {
+		case err == nil || got >= n:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			if left := time.Until(c.frameEnd); left > 0 {
+				// A stop that still took the connection for an idle one woke
+				// it: what has begun is read to its end.
+				if err := c.net.SetReadDeadline(c.frameEnd); err == nil {
+					continue
+				}
+			}
+			return got, os.ErrDeadlineExceeded
+		case errors.Is(err, io.EOF):
+			return got, bad(badCut, "the connection ended inside a frame")
+		default:
+			return got, bad(badCut, "inside a frame: %v", err)
+		}
+	}
+	return got, nil
+}
+
+// length reads the length of a frame and judges it.
+func (c *conn) length() (int, error) {
+	b := c.buf[c.start : c.start+4]
+	n := be32(b)
+	switch {
+	case n == 0:
+		return 0, bad(badEmpty, "a frame of 0 bytes")
+	case uint64(n) <= uint64(c.server.o.MaxFrame):
+		return int(n), nil
+	case b[0] == 0x16 && b[1] == 3:
+		return 0, bad(badTLS, "a TLS hello")
+	case isHTTP(b):
+		return 0, bad(badHTTP, "a plain HTTP request")
+	case n&strictMask == strictVersion:
+		return 0, bad(badUnframed, "Thrift without frames, strict form")
+	case n >= garbageLength:
+		return 0, bad(badGarbage, "a frame's length of 0x%08x", n)
+	}
+	return 0, bad(badTooLarge, "a frame of %d bytes, at most %d are taken", n, c.server.o.MaxFrame)
+}
+
+// isHTTP says whether four bytes begin an HTTP request.
+func isHTTP(b []byte) bool {
+	for _, method := range []string{"GET ", "POST", "PUT ", "HEAD", "OPTI", "DELE", "CONN", "PATC", "TRAC", "PRI "} {
+		if string(b) == method {
+			return true
+		}
+	}
+	return false
+}
+
+// readLarge reads a frame of n > readSize-4 bytes whose length is read.
+func (c *conn) readLarge(n int) (frame, error) {
+	m := &c.server.memory
+	buffer := m.get(min(n, firstPart))
+	if buffer == nil {
+		if err := c.need(maxHeader); err != nil {
+			return frame{}, err
+		}
+		copy(c.head[:], c.buf[c.start:])
+		return c.discard(n)
+	}
+	have := copy(*buffer, c.buf[c.start:min(c.end, c.start+n)])
+	c.start += have
+	for {
+		to := min(n, len(*buffer))
+		if have < to {
+			got, err := c.readAtLeast((*buffer)[have:to], to-have)
+			have += got
+			if err != nil {
+				m.put(buffer)
+				return frame{}, err
+			}
+		}
+		if have == n {
+			return frame{body: (*buffer)[:n:n], buffer: buffer}, nil
+		}
+		larger := m.get(min(n, 4*have))
+		if larger == nil {
+			copy(c.head[:], *buffer)
+			m.put(buffer)
+			return c.discard(n - have)
+		}
+		copy(*larger, (*buffer)[:have])
+		m.put(buffer)
+		buffer = larger
+	}
+}
+
+// discard throws away the n bytes that are left of a frame whose beginning is in c.head.
+func (c *conn) discard(n int) (frame, error) {
+	for n > 0 {
+		if c.start == c.end {
+			c.start, c.end = 0, 0
+			got, err := c.readAtLeast(c.buf[:min(n, readSize)], 1)
+			if err != nil {
+				return frame{}, err
+			}
+			c.end = got
+		}
+		k := min(n, c.end-c.start)
+		c.start += k
+		n -= k
+	}
+	return frame{body: c.head[:], busy: true}, nil
+}
+
+func (c *conn) free(f frame) {
+	if f.buffer != nil {
+		c.server.memory.put(f.buffer)
+	}
+}
+
+// looksUnframed says whether a frame's body is what a client that sends the
+// old form without frames leaves: the name of a method in a frame of its length.
+func looksUnframed(body []byte) bool {
+	return len(body) <= maxName && bytes.IndexFunc(body, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9')
+	}) < 0
+}
