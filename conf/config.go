@@ -1,17 +1,20 @@
-// Package conf reads the configuration: YAML and viper's other formats,
+// Package conf reads the configuration: YAML, JSON and TOML by the same keys,
 // strictly, with every mistake of a file in one run; its defaults; and the
 // reference that docs/configuration is generated from.
+//
+//	cfg, warnings, err := conf.Load("/etc/twinscribe.yaml")
+//
+// The smallest file there is:
+//
+//	categories: [{match: "*", store: {buffer: {}}}]
+//
+// The other examples beside this file are commented, and tests load them.
 //
 // It leaves to others: what a store is. The result is plain data, read-only
 // once it is loaded, and viper does not leave the package.
 package conf
 
-import (
-	"time"
-)
-
-// Size is a number of bytes, written with a unit: 64MiB, 50GiB, 4096.
-type Size int64
+import "time"
 
 // Config is a whole configuration, resolved: every default is filled in.
 type Config struct {
@@ -43,6 +46,7 @@ type Limits struct {
 	Connections      int
 	ConnectionsPerIP int  `mapstructure:"connections_per_ip"` // 0: none
 	Frame            Size // largest Thrift frame
+	FrameMemory      Size `mapstructure:"frame_memory"` // of all frames being read or handled
 	Entries          int  // of one call
 	Message          Size // larger ones are dead letters
 	Memory           Size // bytes of messages in all queues together, in flight included
@@ -73,8 +77,8 @@ type Buffer struct {
 	MaxBytes    Size          `mapstructure:"max_bytes"`
 	Segment     Size          // size at which a segment is sealed
 	Sync        string        // group | each | none
-	DeadLetters Size          `mapstructure:"dead_letters"` // of max_bytes, for dead letters
-	Unrouted    Size          // of max_bytes, for categories without a route
+	DeadLetters Size          `mapstructure:"dead_letters"` // of max_bytes at most, for dead letters
+	Unrouted    Size          // of max_bytes at most, for categories without a route
 	Replay      string        // never | auto: outages. Spills are always shipped
 	Keep        time.Duration // a shipped segment stays this long
 }
@@ -131,7 +135,7 @@ type ClusterLimits struct {
 // the first prefix in byte order, else "*".
 type Category struct {
 	Match string // exact name, prefix*, or *
-	Ack   string // empty: the global one
+	Ack   string // stored | received
 	Store Store
 }
 
@@ -172,10 +176,11 @@ type Files struct {
 	Idle      time.Duration
 }
 
-// BufferPlace is the buffer as the last place of a failover, or alone.
+// BufferPlace is the buffer as the last place of a failover, or alone. There is
+// one buffer for all chains: what is said here is what Buffer says, in each.
 type BufferPlace struct {
-	MaxBytes Size   `mapstructure:"max_bytes"` // 0: the buffer's own limit
-	Replay   string // empty: the buffer's own setting
+	MaxBytes Size `mapstructure:"max_bytes"`
+	Replay   string
 }
 
 // Null throws batches away, counted.

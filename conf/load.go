@@ -1,0 +1,69 @@
+package conf
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+
+	"github.com/spf13/viper"
+)
+
+// Load reads and checks a configuration: YAML, JSON or TOML by the file's
+// extension. It touches nothing but the file. warnings are about a valid one,
+// each a line with its place. The error of a file that could be read is
+// Mistakes: all of them.
+func Load(path string) (cfg *Config, warnings []string, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuration: %w", err)
+	}
+	return LoadBytes(path, b)
+}
+
+// LoadBytes is Load for a file that has been read. name stands in messages, and
+// its extension tells the format.
+func LoadBytes(name string, content []byte) (cfg *Config, warnings []string, err error) {
+	r := newReport(name)
+	format := strings.TrimPrefix(filepath.Ext(name), ".")
+	switch format {
+	case "yaml", "yml", "json", "toml":
+	default:
+		r.add("", "%q is no format of a configuration: want a file that ends in .yaml, .json or .toml", format)
+		return nil, nil, r.err()
+	}
+	raw := source(r, format, content)
+	if raw == nil {
+		return nil, nil, r.err()
+	}
+	clean := walker{r}.fields("", raw, reflect.TypeFor[Config](), reflect.ValueOf(Default()))
+	c, err := decode(clean)
+	if err != nil {
+		r.add("", "%s", oneLine(err.Error()))
+		return nil, nil, r.err()
+	}
+	for _, m := range r.mistakes {
+		r.suspects = append(r.suspects, m.Path)
+	}
+	c.resolve(r.said)
+	check{c, r}.all()
+	if err := r.err(); err != nil {
+		return nil, nil, err
+	}
+	return c, r.warnings, nil
+}
+
+// decode makes the configuration of a file's cleaned settings. Its viper is
+// private: nothing of the environment or of flags comes in.
+func decode(clean map[string]any) (*Config, error) {
+	v := viper.NewWithOptions(viper.KeyDelimiter(noDelimiter))
+	if err := v.MergeConfigMap(clean); err != nil {
+		return nil, err
+	}
+	var c Config
+	if err := v.UnmarshalExact(&c); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}

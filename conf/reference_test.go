@@ -1,0 +1,141 @@
+package conf
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// allKeys are the paths of all keys that the types have.
+func allKeys(path string, t reflect.Type) []string {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return allKeys(path, t.Elem())
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Struct && t.Elem() != reflect.TypeFor[Store]() {
+			return allKeys(path+"[]", t.Elem())
+		}
+	case reflect.Struct:
+		var keys []string
+		for i := range t.NumField() {
+			keys = append(keys, allKeys(join(path, keyOf(t.Field(i))), t.Field(i).Type)...)
+		}
+		if len(keys) > 0 {
+			return keys
+		}
+	}
+	return []string{path}
+}
+
+func TestTheReferenceHasEveryKeyOnce(t *testing.T) {
+	want := map[string]bool{}
+	for _, k := range allKeys("", reflect.TypeFor[Config]()) {
+		want[k] = true
+	}
+	for _, k := range Reference() {
+		if !want[k.Path] {
+			t.Errorf("%s stands there twice, or is no key", k.Path)
+		}
+		delete(want, k.Path)
+		if k.Type == "" || k.Meaning == "" || k.Example == "" || strings.Contains(k.Meaning+k.Example+k.Default, "|") {
+			t.Errorf("%+v lacks something, or breaks the table", k)
+		}
+	}
+	for k := range want {
+		t.Errorf("%s is missing in reference.go", k)
+	}
+}
+
+func TestEveryExampleAndDefaultIsOfItsType(t *testing.T) {
+	for _, k := range Reference() {
+		for what, text := range map[string]string{"example": k.Example, "default": k.Default} {
+			if text == "" {
+				continue
+			}
+			var n yaml.Node
+			if err := yaml.Unmarshal([]byte(text), &n); err != nil {
+				t.Errorf("%s of %s: %v", what, k.Path, err)
+				continue
+			}
+			if what == "default" && k.Type == "text" && n.Content[0].Kind != yaml.ScalarNode {
+				t.Errorf("default of %s: %q", k.Path, text)
+				continue
+			}
+			r := newReport("example")
+			typ, _ := typeAt(k.Path)
+			v := (&yamlReader{r: r}).value("", n.Content[0], 0)
+			walker{r}.value("", v, typ, reflect.Value{})
+			if err := r.err(); err != nil {
+				t.Errorf("%s of %s, %q: %v", what, k.Path, text, err)
+			}
+		}
+	}
+}
+
+func TestRequiredKeysAreRequired(t *testing.T) {
+	whole := `{
+  "clusters": [{"name": "n1", "hdfs": {"namenodes": ["nn1:8020"]}}, {"name": "n2", "dir": {"path": "/data"}}],
+  "categories": [
+    {"match": "a", "store": {"failover": {"places": [{"files": {"cluster": "n1"}}]}}},
+    {"match": "b", "store": {"files": {"cluster": "n2"}}}
+  ]
+}`
+	if _, _, err := LoadBytes("whole.json", []byte(whole)); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, k := range Reference() {
+		if !k.Required {
+			continue
+		}
+		n++
+		key := k.Path[strings.LastIndexByte(k.Path, '.')+1:]
+		var tree any
+		if err := json.Unmarshal([]byte(whole), &tree); err != nil {
+			t.Fatal(err)
+		}
+		without, err := json.Marshal(dropKey(tree, key))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := LoadBytes("without.json", without); err == nil || !strings.Contains(err.Error(), key+": missing") {
+			t.Errorf("without %s: %v", k.Path, err)
+		}
+	}
+	if n != 6 {
+		t.Errorf("%d keys are required, want 6", n)
+	}
+}
+
+// dropKey removes a key wherever it stands.
+func dropKey(v any, key string) any {
+	switch v := v.(type) {
+	case map[string]any:
+		delete(v, key)
+		for k := range v {
+			v[k] = dropKey(v[k], key)
+		}
+	case []any:
+		for i := range v {
+			v[i] = dropKey(v[i], key)
+		}
+	}
+	return v
+}
+
+func TestDocumentation(t *testing.T) {
+	const page = "../docs/configuration.md"
+	if *update {
+		if err := os.WriteFile(page, []byte(Markdown()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(page)
+	if err != nil || string(b) != Markdown() {
+		t.Errorf("docs/configuration.md is stale: run `make docs` (%v)", err)
+	}
+}

@@ -1,0 +1,280 @@
+package conf
+
+import (
+	"fmt"
+	"net"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	clusterForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	userForm    = regexp.MustCompile(`^[^\s/\x00-\x1f]{1,128}$`)
+)
+
+// otherPlaces are the names that the books use for what is no cluster.
+var otherPlaces = []string{"buffer", "dead-letter", "unrouted", "null"}
+
+func (k check) clusters() {
+	names, nodes := map[string]int{}, map[string]int{}
+	for i := range k.c.Clusters {
+		cl, p := &k.c.Clusters[i], nth("clusters", i)
+		k.clusterName(join(p, "name"), cl.Name)
+		if first, twice := names[cl.Name]; twice && cl.Name != "" {
+			k.add(join(p, "name"), "%q is the name of clusters[%d] already", cl.Name, first)
+		} else {
+			names[cl.Name] = i
+		}
+		switch {
+		case cl.HDFS == nil && cl.Dir == nil:
+			k.add(p, "no kind: want hdfs or dir")
+		case cl.HDFS != nil && cl.Dir != nil:
+			k.add(p, "both hdfs and dir: want one of them")
+		case cl.Dir != nil:
+			k.dir(join(p, "dir.path"), i)
+		default:
+			k.hdfs(join(p, "hdfs"), cl.HDFS, nodes, i)
+		}
+		const day = 24 * time.Hour
+		if k.time(join(p, "probe.every"), cl.Probe.Every, 50*time.Millisecond, time.Minute) &&
+			k.time(join(p, "probe.hold_off"), cl.Probe.HoldOff, cl.Probe.Every, day) {
+			k.time(join(p, "probe.hold_off_max"), cl.Probe.HoldMax, cl.Probe.HoldOff, 7*day)
+		}
+		k.count(join(p, "limits.max_open_files"), cl.Limits.OpenFiles, 1, 100_000)
+		k.count(join(p, "limits.block_starts"), cl.Limits.BlockStarts, 1, 10_000)
+		k.count(join(p, "limits.appends"), cl.Limits.Appends, 1, 100_000)
+		if cl.Name != "" && !k.used(cl.Name) {
+			k.warn(p, "no category writes to cluster %s", cl.Name)
+		}
+	}
+}
+
+func (k check) clusterName(path, name string) {
+	switch {
+	case name == "":
+		k.add(path, "missing: want small letters, digits and '-', such as n1")
+	case !clusterForm.MatchString(name):
+		k.add(path, "%q: want up to 32 small letters, digits and '-'", name)
+	case slices.Contains(otherPlaces, name):
+		k.add(path, "%q is what the books call something else: want another name", name)
+	}
+}
+
+// used says whether a category's store names the cluster.
+func (k check) used(name string) bool {
+	return slices.ContainsFunc(k.c.Category, func(c Category) bool {
+		places := []Store{c.Store}
+		if c.Store.Failover != nil {
+			places = c.Store.Failover.Places
+		}
+		return slices.ContainsFunc(places, func(s Store) bool { return s.Files != nil && s.Files.Cluster == name })
+	})
+}
+
+// dir wants a folder that no other part of the program writes into.
+func (k check) dir(p string, i int) {
+	own := k.c.Clusters[i].Dir.Path
+	if !k.folder(p, own, "/data/n1") {
+		return
+	}
+	others := map[string]string{"state": k.c.State}
+	if k.c.Buffer.Path != "" {
+		others["buffer.path"] = k.c.Buffer.Path
+	}
+	for j := range i {
+		if d := k.c.Clusters[j].Dir; d != nil && d.Path != "" {
+			others[join(nth("clusters", j), "dir.path")] = d.Path
+		}
+	}
+	for _, name := range sortedKeys(others) {
+		if inside(own, others[name]) || inside(others[name], own) {
+			k.add(p, "%s and %s, %s, lie one in the other: each needs a folder of its own", own, name, others[name])
+		}
+	}
+}
+
+// inside says whether a folder is the outer one or lies in it, by their names.
+func inside(folder, outer string) bool {
+	return strings.HasPrefix(filepath.Clean(folder)+"/", strings.TrimSuffix(filepath.Clean(outer), "/")+"/")
+}
+
+func (k check) hdfs(p string, h *HDFS, nodes map[string]int, i int) {
+	switch n := len(h.NameNodes); {
+	case n == 0:
+		k.add(join(p, "namenodes"), `missing: want [HOST:PORT], or both NameNodes of an HA pair`)
+	case n > 5:
+		k.add(join(p, "namenodes"), "%d of them: want one, or the NameNodes of one HA group, 5 at most", n)
+	}
+	for j, node := range h.NameNodes {
+		at := nth(join(p, "namenodes"), j)
+		if !k.address(at, node, true, "nn1:8020") {
+			continue
+		}
+		host, port, _ := net.SplitHostPort(node)
+		key := net.JoinHostPort(strings.ToLower(host), port)
+		if first, twice := nodes[key]; twice {
+			if first == i {
+				k.add(at, "%s stands twice in this list", node)
+			} else {
+				k.add(at, "%s belongs to clusters[%d] already: two clusters on one NameNode fail together", node, first)
+			}
+			continue
+		}
+		nodes[key] = i
+	}
+	if !userForm.MatchString(h.User) {
+		k.add(join(p, "user"), "%q: want the name of an HDFS user, such as scribe", h.User)
+	}
+	if !path.IsAbs(h.Root) || path.Clean(h.Root) == "/" || slices.Contains(strings.Split(h.Root, "/"), "..") || strings.ContainsAny(h.Root, ":\x00") {
+		k.add(join(p, "root"), "%q: want the absolute path of a folder of its own, such as /logs", h.Root)
+	}
+	k.count(join(p, "replication"), h.Replication, 0, 512)
+	k.count(join(p, "min_replicas"), h.MinReplicas, 0, 512)
+	if h.Replication > 0 && h.MinReplicas > h.Replication {
+		k.add(join(p, "min_replicas"), "%d is more than replication, %d: no block could ever have as many", h.MinReplicas, h.Replication)
+	}
+	k.oneOf(join(p, "sync"), h.Sync, "hflush", "hsync")
+	write := k.c.Timeouts.Write
+	if k.time(join(p, "node_timeout"), h.NodeTimeout, 10*time.Millisecond, time.Minute) && h.NodeTimeout >= write && write >= leastWrite {
+		k.add(join(p, "node_timeout"), "%s: want less than timeouts.write, %s, or no pipeline could be recovered within it",
+			durationText(h.NodeTimeout), durationText(write))
+	}
+	k.time(join(p, "connect_timeout"), h.Connect, 10*time.Millisecond, time.Minute)
+	k.time(join(p, "rpc_timeout"), h.RPC, 10*time.Millisecond, time.Minute)
+}
+
+func (k check) categories() {
+	if len(k.c.Category) == 0 {
+		k.add("categories", `missing: want a rule at least, such as {match: "*", store: ...}`)
+	}
+	seen := map[string]int{}
+	for i := range k.c.Category {
+		cat, p := &k.c.Category[i], nth("categories", i)
+		switch {
+		case cat.Match == "":
+			k.add(join(p, "match"), `missing: want a category's name, a prefix with * at its end, or "*" for all others`)
+		case strings.Contains(strings.TrimSuffix(cat.Match, "*"), "*"):
+			k.add(join(p, "match"), "%q: * may stand only at the end", cat.Match)
+		}
+		if first, twice := seen[cat.Match]; twice && cat.Match != "" {
+			k.add(join(p, "match"), "%q is the match of categories[%d] already: a message goes one way", cat.Match, first)
+		} else {
+			seen[cat.Match] = i
+		}
+		if k.r.said[join(p, "ack")] {
+			k.oneOf(join(p, "ack"), cat.Ack, "stored", "received")
+		}
+		(&chain{check: k, clusters: map[string]string{}}).store(join(p, "store"), &cat.Store)
+	}
+}
+
+// chain looks at the store of one rule.
+type chain struct {
+	check
+	clusters  map[string]string // those used, and where
+	partition string            // of the first files, and where
+	first     string
+}
+
+func (s *chain) store(p string, st *Store) {
+	if s.oneKind(p, st, "failover", "files", "buffer", "null") && st.Failover != nil {
+		s.failover(join(p, "failover"), st.Failover)
+	} else if st.Files != nil {
+		s.files(join(p, "files"), st.Files)
+	}
+}
+
+// oneKind wants exactly one kind to be set, of those that may stand here.
+func (s *chain) oneKind(p string, st *Store, allowed ...string) bool {
+	var set []string
+	for kind, is := range map[string]bool{"failover": st.Failover != nil, "files": st.Files != nil, "buffer": st.Buffer != nil, "null": st.Null != nil} {
+		if is {
+			set = append(set, kind)
+		}
+	}
+	slices.Sort(set)
+	switch {
+	case len(set) == 0:
+		s.add(p, "no kind of store: want one of %s", strings.Join(allowed, ", "))
+	case len(set) > 1:
+		s.add(p, "%s: want one kind of store", strings.Join(set, " and "))
+	case slices.Contains(allowed, set[0]):
+		return true
+	case set[0] == "null":
+		s.add(p, "null throws messages away and is no place of a failover")
+	default:
+		s.add(p, "a %s inside a failover: list its places in the outer one", set[0])
+	}
+	return false
+}
+
+func (s *chain) failover(p string, f *Failover) {
+	s.oneOf(join(p, "prefer"), f.Prefer, "none", "first")
+	if len(f.Places) == 0 {
+		s.add(join(p, "places"), "missing: want one place at least")
+	}
+	for i := range f.Places {
+		place, at := &f.Places[i], nth(join(p, "places"), i)
+		if !s.oneKind(at, place, "files", "buffer") {
+			continue
+		}
+		switch {
+		case place.Files != nil:
+			s.files(join(at, "files"), place.Files)
+		case i < len(f.Places)-1:
+			s.add(at, "the buffer takes what nobody else does: it has to be the last place")
+		}
+	}
+}
+
+func (s *chain) files(p string, f *Files) {
+	s.cluster(join(p, "cluster"), f.Cluster)
+	if s.oneOf(join(p, "partition"), f.Partition, "hour", "day") {
+		if s.first == "" {
+			s.first, s.partition = join(p, "partition"), f.Partition
+		} else if f.Partition != s.partition {
+			s.add(join(p, "partition"), "%s here and %s in %s: a batch keeps its partition wherever it goes", f.Partition, s.partition, s.first)
+		}
+	}
+	s.size(join(p, "max_size"), f.MaxSize, MiB, TiB)
+	s.time(join(p, "idle"), f.Idle, time.Second, 24*time.Hour)
+}
+
+func (s *chain) cluster(p, name string) {
+	if name == "" {
+		s.add(p, "missing: name one of the clusters")
+		return
+	}
+	if first, twice := s.clusters[name]; twice {
+		s.add(p, "%s is the cluster of %s already: two places on one cluster fail together", name, first)
+	}
+	s.clusters[name] = p
+	names := make([]string, 0, len(s.c.Clusters))
+	for _, c := range s.c.Clusters {
+		if !clusterForm.MatchString(c.Name) {
+			return // the name that is meant may be the one that is wrong there
+		}
+		names = append(names, c.Name)
+	}
+	if slices.Contains(names, name) || s.r.suspect("clusters") {
+		return
+	}
+	remedy := "there are " + strings.Join(names, ", ")
+	if len(names) == 0 {
+		remedy = fmt.Sprintf("there is none: add clusters: [{name: %s, ...}]", name)
+	}
+	s.add(p, "no cluster is called %s; %s", name, remedy)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
