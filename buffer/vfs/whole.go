@@ -1,0 +1,89 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ReadFile is os.ReadFile.
+func ReadFile(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(f)
+}
+
+// ReplaceFile writes a small file whole and durably: after a crash at any
+// moment the old or the new content is there, never a part. It writes
+// name + ".tmp" first, which it removes where it fails, so one goroutine at a
+// time may replace one name.
+func ReplaceFile(fsys FS, name string, content []byte, perm fs.FileMode) error {
+	return ReplaceFileVia(fsys, name+".tmp", name, content, perm)
+}
+
+// ReplaceFileVia is ReplaceFile with another name for what is not there yet,
+// in the same folder.
+func ReplaceFileVia(fsys FS, tmp, name string, content []byte, perm fs.FileMode) error {
+	if err := writeSynced(fsys, tmp, content, perm); err != nil {
+		return errors.Join(err, ignoreMissing(fsys.Remove(tmp)))
+	}
+	if err := fsys.Rename(tmp, name); err != nil {
+		return errors.Join(err, ignoreMissing(fsys.Remove(tmp)))
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+func writeSynced(fsys FS, name string, content []byte, perm fs.FileMode) error {
+	f, err := fsys.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// MkdirAllSync is MkdirAll, with every folder that it makes durable in its
+// parent when it returns.
+func MkdirAllSync(fsys FS, name string, perm fs.FileMode) error {
+	name = filepath.Clean(name)
+	info, err := fsys.Stat(name)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: name, Err: fmt.Errorf("is a file: %w", fs.ErrExist)}
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(name)
+	if parent == name {
+		return err
+	}
+	if err := MkdirAllSync(fsys, parent, perm); err != nil {
+		return err
+	}
+	if err := fsys.Mkdir(name, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return fsys.SyncDir(parent)
+}
