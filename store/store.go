@@ -32,6 +32,7 @@ type Batch struct {
 	Ends      []uint32
 	Senders   []string            // distinct senders, in no order; shared, never changed
 	IDs       []catalog.BatchSpan // what of it came with a batch id, in order
+	Note      string              // why these are dead letters; empty for all others
 
 	// Since is when the budget of the batch began: the arrival of the oldest
 	// message that a client waits for. The zero time means: at Append.

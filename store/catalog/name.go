@@ -88,8 +88,10 @@ func ParseName(base string) (Name, Form) {
 	default:
 		return Name{}, FormOther
 	}
+	// Only the one spelling that Name writes counts: two names of one file would
+	// be two files to everybody who compares names.
 	n, ok := parseStem(stem)
-	if !ok {
+	if !ok || n.stem() != stem {
 		return Name{}, FormOther
 	}
 	return n, form
@@ -134,10 +136,31 @@ func ParseIdentity(s string) (Identity, error) {
 	epoch, start, ok := strings.Cut(s[cut+1:], ".")
 	e, err1 := strconv.ParseUint(epoch, 16, 32)
 	t, err2 := strconv.ParseUint(start, 16, 32)
-	if !ok || err1 != nil || err2 != nil || len(epoch) != 8 || len(start) != 8 {
+	id := Identity{Aggregator: s[:cut], Epoch: uint32(e), Start: uint32(t)}
+	if !ok || err1 != nil || err2 != nil || id.String() != s {
 		return Identity{}, fmt.Errorf("identity %q: want aggregator-epoch.start", s)
 	}
-	return Identity{Aggregator: s[:cut], Epoch: uint32(e), Start: uint32(t)}, nil
+	if err := CheckAggregator(id.Aggregator); err != nil {
+		return Identity{}, fmt.Errorf("identity %q: %w", s, err)
+	}
+	return id, nil
+}
+
+// MaxAggregator is the length of the longest aggregator id, in bytes: with it
+// every name of ours stays below what file systems allow.
+const MaxAggregator = 128
+
+// CheckAggregator says what is wrong with an aggregator id.
+func CheckAggregator(id string) error {
+	if id == "" || len(id) > MaxAggregator {
+		return fmt.Errorf("aggregator id of %d bytes, want 1 to %d", len(id), MaxAggregator)
+	}
+	for i := range len(id) {
+		if c := id[i]; !plain(c) || i == 0 && (c == '.' || c == '_' || c == '-') {
+			return fmt.Errorf("aggregator id %q: want letters, digits, '.', '_' and '-', beginning with a letter or digit", id)
+		}
+	}
+	return nil
 }
 
 // MemberPath is the member file of one start, relative to a cluster's root.

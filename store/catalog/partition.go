@@ -56,7 +56,7 @@ func (p Partition) Start() (time.Time, error) {
 		layout = hourLayout
 	}
 	t, err := time.Parse(layout, string(p))
-	if err != nil {
+	if err != nil || t.Format(layout) != string(p) { // "hr=5" is another folder than "hr=05"
 		return time.Time{}, fmt.Errorf("partition %q: want dt=YYYY-MM-DD or dt=YYYY-MM-DD/hr=HH", string(p))
 	}
 	return t, nil
