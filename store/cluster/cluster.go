@@ -81,7 +81,7 @@ type FileOptions struct {
 }
 
 // A File is being written. One goroutine at a time calls its methods; only
-// Abort and Acked may be called by any.
+// Abort, Acked and Publish may be called by any, beside whatever runs.
 type File interface {
 	// Append returns nil when p is as durable as the cluster promises (every
 	// DataNode of a pipeline of at least the configured min_replicas has all of
@@ -97,7 +97,11 @@ type File interface {
 	// Replicas is how many nodes hold the block being written; 0 before the first.
 	Replicas() int
 
-	// Publish makes what is acknowledged visible to Stat and Open.
+	// Publish makes what is acknowledged when it is called visible to Stat and
+	// Open. It neither waits for an Append that is under way nor delays one: a
+	// NameNode that does not answer must not stand between a batch and its OK.
+	// One goroutine at a time publishes a file, and none while Seal runs. An
+	// error is not final for the file.
 	Publish(ctx context.Context) error
 
 	// Seal ends the file: its length is final and it is readable by everybody.
@@ -144,7 +148,8 @@ type Observer interface {
 	// Failed: an append missed its deadline, or a block could not be begun, for
 	// a reason that is the cluster's.
 	Failed(err error)
-	// MayBegin says whether blocks may be begun (state healthy). The probe does not ask.
+	// MayBegin says whether blocks may be begun: the cluster is healthy or
+	// returning (repair writes there), and not drained. The probe does not ask.
 	MayBegin() bool
 	// Doubtful says that the cluster is suspect or down: an Append there
 	// without an acknowledgement for node_timeout + 500 ms ends itself.
