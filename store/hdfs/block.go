@@ -1,0 +1,186 @@
+package hdfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"twinscribe/store/cluster"
+)
+
+// beginTries is how many sets of DataNodes a block start tries.
+const beginTries = 5
+
+// errShort is the NameNode's giving a block fewer nodes than an
+// acknowledgement stands for.
+var errShort = errors.New("too few DataNodes for a block")
+
+// begin gets a block and a pipeline for it. Nodes that fail are avoided and
+// another block is asked for. The error is cluster.ErrHeld where the observer
+// forbids it; an ErrUnavailable was not yet reported.
+func (f *File) begin(ctx context.Context, m manner) error {
+	c := f.c
+	if err := c.starts.take(ctx); err != nil {
+		return err
+	}
+	defer c.starts.give()
+	avoiding := true
+	var last error
+	for try, pauses := 0, 0; try < beginTries; {
+		if stop := over(ctx, "beginning a block"); stop != nil {
+			return after(stop, last)
+		}
+		if !f.probe && !c.ob.MayBegin() {
+			return after(fmt.Errorf("beginning a block: %w", cluster.ErrHeld), last)
+		}
+		var avoid []node
+		if avoiding {
+			avoid = c.nodes.avoid(refused)
+		}
+		err := f.beginOn(ctx, m, avoid)
+		tooFew := errors.Is(err, errShort) || err != nil && isNoNodes(err)
+		switch {
+		case err == nil:
+			return nil
+		case isClass(err, "NotReplicatedYetException"): // the block before is not known well enough
+			if stop := pause(ctx, pauses); stop != nil {
+				return after(stop, err)
+			}
+			pauses++
+		case tooFew && len(avoid) > 0: // those that failed a while ago are better than none
+			avoiding = false
+		case errors.As(err, new(*nodeError)):
+			c.count.restarts.Add(1)
+			if !avoiding {
+				return unavailable(err)
+			}
+			try++
+		default:
+			return err
+		}
+		last = err
+	}
+	return unavailable(fmt.Errorf("no pipeline in %d tries: %w", beginTries, last))
+}
+
+func isNoNodes(err error) bool {
+	var r *RemoteError
+	return errors.As(err, &r) && r.name() == "IOException" && errors.Is(r, cluster.ErrUnavailable)
+}
+
+// pause waits 5 to 320 ms, longer each time.
+func pause(ctx context.Context, n int) error {
+	t := time.NewTimer(5 * time.Millisecond << min(n, 6))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return over(ctx, "waiting for the NameNode")
+	}
+}
+
+// beginOn asks for one block and makes its pipeline. A *nodeError says that
+// the block was abandoned because of a node, which is avoided from now on.
+func (f *File) beginOn(ctx context.Context, m manner, avoid []node) error {
+	c := f.c
+	l, err := c.nn.addBlock(ctx, m, f, f.prev, avoid)
+	if err != nil {
+		return err
+	}
+	if len(l.nodes) < f.min {
+		err = unavailable(fmt.Errorf("%w: %d of %d, at least %d", errShort, len(l.nodes), f.replication, f.min))
+		return after(err, c.nn.abandonBlock(ctx, m, f, l.block))
+	}
+	s := &setup{stage: stageCreate, block: l.block, gen: l.gen, token: l.token, nodes: l.nodes}
+	s.block.size = 0
+	p, err := c.open(ctx, s, 1, func(silent []int, all bool) error {
+		if err := f.judge(silent, all); err != nil {
+			return err
+		}
+		return &nodeError{nodes: silent, why: quiet, err: errAllSilent} // nothing is lost with this block
+	})
+	if err != nil {
+		f.lost(l.nodes, err)
+		return after(err, c.nn.abandonBlock(ctx, m, f, l.block))
+	}
+	c.count.blocks.Add(1)
+	if len(l.nodes) < f.replication {
+		c.short(f, len(l.nodes))
+	}
+	f.off, f.sent, f.tailN = 0, 0, 0
+	f.adopt(s.block, l.nodes, p)
+	return nil
+}
+
+// short counts a block on fewer nodes than asked for, which the NameNode says
+// to nobody.
+func (c *Cluster) short(f *File, n int) {
+	c.count.short.Add(1)
+	if held, ok := c.sayShort.now(); ok {
+		c.log.Warn("the NameNode gave a block fewer DataNodes than asked for: see whether DataNodes are down or full",
+			zap.String("path", f.path), zap.Int("nodes", n), zap.Int("replication", f.replication), zap.Int("not_told", held))
+	}
+}
+
+// end finishes the block at its present length, which may be shorter than a
+// block's size. After an error it may be called again: torn says that the
+// pipeline is gone.
+func (f *File) end(ctx context.Context) error {
+	if f.off == 0 { // nothing in it: a file does not end in an empty block
+		f.pipe.close()
+		if err := f.c.nn.abandonBlock(ctx, patient, f, f.block); err != nil {
+			return err
+		}
+		f.pipe, f.torn = nil, false
+		return nil
+	}
+	if err := f.finish(ctx); err != nil {
+		return err
+	}
+	f.pipe.close()
+	b := f.block
+	b.size = f.off
+	f.prev, f.pipe, f.base = &b, nil, f.base+f.off
+	f.off, f.sent, f.tailN, f.torn = 0, 0, 0, false
+	return nil
+}
+
+// finish makes every node of the pipeline finish its replica, over as many
+// pipelines as it takes. All of the block is acknowledged: it needs no more
+// nodes than are left.
+func (f *File) finish(ctx context.Context) error {
+	if f.torn {
+		return f.recover(ctx, nil, stageClose)
+	}
+	f.q.heard = time.Now()
+	err := f.pipe.failed
+	if err == nil {
+		err = f.pipe.last()
+	}
+	for err == nil {
+		if err = f.pipe.wait(0, f.q.next(ctx)); err == nil {
+			return nil
+		}
+		if isTimeout(err) {
+			err = f.lookUp(ctx)
+		}
+	}
+	if errors.As(err, new(*stopError)) {
+		f.pipe.close()
+		f.torn = true
+		return err
+	}
+	return f.recover(ctx, blame(err), stageClose)
+}
+
+// lookUp is look without an Append: ctx says everything.
+func (f *File) lookUp(ctx context.Context) error {
+	if f.pipe.heard.After(f.q.heard) {
+		f.q.heard = f.pipe.heard
+	}
+	return f.q.hope(ctx)
+}

@@ -1,0 +1,412 @@
+package hdfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"twinscribe/store/cluster"
+)
+
+// doubtful is how much longer than node_timeout an Append waits for an
+// acknowledgement on a cluster that is suspect or down.
+const doubtful = 500 * time.Millisecond
+
+// File is a file being written. It implements cluster.File.
+//
+// No goroutine belongs to it. What its packets carry is always the caller's
+// present batch, so that nothing is kept for a recovery.
+type File struct {
+	c           *Cluster
+	path        string // absolute
+	id          uint64 // of the NameNode
+	replication int
+	min         int   // nodes that an acknowledgement stands for, at least
+	blockSize   int64 // bytes
+	probe       bool  // written by a probe: it may begin blocks at any time, and tells the observer nothing
+
+	acked     atomic.Int64
+	pipeNow   atomic.Pointer[pipe] // what Abort closes
+	aborted   chan struct{}
+	abortOnce sync.Once
+
+	// turn holds one token. Who has it owns everything below: the one who calls
+	// the methods, or for a moment the keeper.
+	turn   chan struct{}
+	err    error // the first final one
+	sealed bool
+	block  block  // being written; size is not used
+	nodes  []node // that it lies on
+	pipe   *pipe  // nil: no block is begun
+	torn   bool   // pipe is closed, yet the block is not ended
+	prev   *block // the last one that is finished
+	base   int64  // bytes of finished blocks
+	off    int64  // bytes of this block that every node has
+	sent   int64  // bytes of this block that a node may have
+	tail   [chunkBytes]byte
+	tailN  int       // bytes of this block behind its last full chunk, in tail
+	roll   time.Time // the pipeline has lost a node: about then the block is ended
+	since  time.Time // when the Append under way got its turn
+	told   bool      // it has reported that all nodes are silent
+	w      *window   // the Append's place while it has one
+	q      question
+}
+
+func newFile(c *Cluster, path string, id uint64, replication, min int, blockSize int64) *File {
+	f := &File{
+		c: c, path: path, id: id, replication: replication, min: min, blockSize: blockSize,
+		aborted: make(chan struct{}),
+		turn:    make(chan struct{}, 1),
+	}
+	f.q = question{c: c, need: min, judge: f.judge}
+	f.turn <- struct{}{}
+	return f
+}
+
+// Acked implements cluster.File.
+func (f *File) Acked() int64 { return f.acked.Load() }
+
+// Replicas implements cluster.File.
+func (f *File) Replicas() int {
+	if f.pipe == nil {
+		return 0
+	}
+	return len(f.nodes)
+}
+
+// Abort implements cluster.File. The NameNode hears nothing of it: the file
+// stays open there until somebody recovers it.
+func (f *File) Abort() {
+	f.abortOnce.Do(func() {
+		close(f.aborted)
+		if p := f.pipeNow.Load(); p != nil {
+			p.close()
+		}
+		f.c.forget(f)
+	})
+}
+
+func (f *File) isAborted() bool {
+	select {
+	case <-f.aborted:
+		return true
+	default:
+		return false
+	}
+}
+
+// hold takes the turn.
+func (f *File) hold(ctx context.Context) error {
+	select {
+	case <-f.turn:
+		return nil
+	default:
+	}
+	select {
+	case <-f.turn: // of the keeper, which has it for a moment
+		return nil
+	case <-ctx.Done():
+		return over(ctx, "waiting for the file")
+	}
+}
+
+func (f *File) release() { f.turn <- struct{}{} }
+
+// Append implements cluster.File. When it answers nil, every node of a pipeline
+// of at least min nodes has acknowledged every packet.
+func (f *File) Append(ctx context.Context, p [][]byte) error {
+	var size int64
+	for _, b := range p {
+		size += int64(len(b))
+	}
+	if err := f.hold(ctx); err != nil {
+		return f.notTried(err)
+	}
+	defer f.release()
+	if err := f.usable(); err != nil || size == 0 {
+		return err
+	}
+	if err := over(ctx, "beginning"); err != nil {
+		return f.notTried(err)
+	}
+	if err := f.c.takeWindow(ctx, f); err != nil {
+		return f.notTried(err)
+	}
+	f.since, f.told = time.Now(), false
+	cur := cursor{p: p}
+	left, err := f.append(ctx, &cur, size)
+	f.c.giveWindow(f)
+	switch {
+	case err == nil:
+		f.acked.Add(size)
+		f.c.count.bytes.Add(size)
+		if !f.probe {
+			f.c.ob.Acknowledged()
+		}
+		return nil
+	case left == size && errors.Is(err, cluster.ErrHeld):
+		return f.notTried(err)
+	}
+	return f.fail(fmt.Errorf("append to %s: %w", f.path, err))
+}
+
+func (f *File) notTried(err error) error {
+	return fmt.Errorf("append to %s: %w: %w", f.path, cluster.ErrNotTried, err)
+}
+
+func (f *File) usable() error {
+	switch {
+	case f.err != nil:
+		return f.err
+	case f.sealed:
+		return fmt.Errorf("%s: %w", f.path, errSealed)
+	case f.isAborted():
+		return f.fail(fmt.Errorf("%s: %w", f.path, errAborted))
+	}
+	return nil
+}
+
+// fail makes err the file's last word.
+func (f *File) fail(err error) error {
+	if f.isAborted() && !errors.Is(err, errAborted) {
+		err = fmt.Errorf("%w (%v)", errAborted, err)
+	}
+	f.err = err
+	if f.pipe != nil {
+		f.pipe.close()
+	}
+	f.c.forget(f)
+	if !f.probe {
+		f.c.report(err, f.since)
+	}
+	return err
+}
+
+// append stores size bytes at cur, over as many blocks as it takes, and answers
+// how many are left. A block is ended before the bytes that need the next one,
+// never after those that filled it: what is acknowledged stays so, whatever
+// becomes of the next block.
+func (f *File) append(ctx context.Context, cur *cursor, size int64) (left int64, err error) {
+	left = size
+	for left > 0 {
+		if f.pipe != nil && (f.off == f.blockSize || f.short(ctx)) {
+			if err = f.guarded(ctx, true, f.end); err != nil {
+				return left, err
+			}
+		}
+		if f.pipe == nil {
+			if err = f.guarded(ctx, true, f.beginPatient); err != nil {
+				return left, err
+			}
+		}
+		n := min(left, f.blockSize-f.off)
+		if err = f.write(ctx, cur, n); err != nil {
+			return left, err
+		}
+		left -= n
+	}
+	return 0, nil
+}
+
+func (f *File) beginPatient(ctx context.Context) error { return f.begin(ctx, patient) }
+
+// short says whether to end a block now whose pipeline has lost a node. Not
+// while the NameNode may be away: the block would be ended and no other begun,
+// and this one still has nodes enough.
+func (f *File) short(ctx context.Context) bool {
+	if f.roll.IsZero() || time.Now().Before(f.roll) {
+		return false
+	}
+	if f.probe || f.c.ob.MayBegin() {
+		ctx, cancel := context.WithTimeout(ctx, rollPing)
+		defer cancel()
+		if f.c.nn.renewLease(ctx) == nil {
+			return true
+		}
+	}
+	f.roll = time.Now().Add(rollAfter())
+	return false
+}
+
+// write sends n bytes at cur, which fit into the block, and waits for them,
+// over as many pipelines as it takes.
+func (f *File) write(ctx context.Context, cur *cursor, n int64) error {
+	for {
+		err := f.pipe.failed
+		if err == nil {
+			if i := f.c.nodes.firstDead(f.nodes); i >= 0 {
+				err = failedNode(i, dead, errSilent)
+			} else {
+				err = f.send(ctx, *cur, n)
+			}
+		}
+		got := f.pipe.acked - f.off // to a packet's end
+		f.advance(cur, got)
+		if n -= got; err == nil {
+			return nil
+		}
+		if err = f.mend(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// advance goes on by n acknowledged bytes and keeps those behind the last full chunk.
+func (f *File) advance(cur *cursor, n int64) {
+	f.off += n
+	keep := f.off % chunkBytes // of the block's last bytes
+	if keep > n {              // the old ones are among them
+		keep = n
+	} else {
+		f.tailN = 0
+	}
+	cur.skip(n - keep)
+	for keep > 0 {
+		b := cur.next(keep)
+		f.tailN += copy(f.tail[f.tailN:], b)
+		keep -= int64(len(b))
+	}
+}
+
+// send writes n bytes at cur into the pipeline and waits until every node has
+// them.
+func (f *File) send(ctx context.Context, cur cursor, n int64) error {
+	p, off, tail := f.pipe, f.off, f.tail[:f.tailN]
+	f.q.heard = f.since
+	for n > 0 {
+		k := f.w.fill(p, off, tail, &cur, n, f.c.o.Sync)
+		off += k
+		n -= k
+		tail = nil
+		f.sent = max(f.sent, off)
+		if err := f.flush(ctx); err != nil {
+			return err
+		}
+		left := 0
+		if n > 0 {
+			left = windowPackets
+		}
+		if err := f.wait(ctx, left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *File) flush(ctx context.Context) error {
+	for {
+		err := f.pipe.write(f.w, f.q.next(ctx))
+		if err == nil {
+			return nil
+		}
+		if !isTimeout(err) {
+			// The answer that says who failed may be there already.
+			if said := f.pipe.wait(0, time.Now().Add(slice)); errors.As(said, new(*nodeError)) {
+				return said
+			}
+			return err
+		}
+		if err = f.look(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *File) wait(ctx context.Context, left int) error {
+	for {
+		err := f.pipe.wait(left, f.q.next(ctx))
+		if err == nil {
+			hear(f.nodes, f.pipe.heard)
+			return nil
+		}
+		if !isTimeout(err) {
+			return err
+		}
+		if err = f.look(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// look is asked whenever a wait has gone on for a slice: nil waits on.
+func (f *File) look(ctx context.Context) error {
+	if f.isAborted() {
+		return &stopError{errAborted}
+	}
+	if err := f.doubt(f.lastAck()); err != nil {
+		return &stopError{err}
+	}
+	if f.pipe.heard.After(f.q.heard) {
+		f.q.heard = f.pipe.heard
+	}
+	return f.q.hope(ctx)
+}
+
+// lastAck is when the Append under way was last acknowledged bytes, or got its turn.
+func (f *File) lastAck() time.Time {
+	if f.pipe != nil && f.pipe.answered.After(f.since) {
+		return f.pipe.answered
+	}
+	return f.since
+}
+
+// doubt ends an Append that waits for nothing on a cluster that is in doubt.
+func (f *File) doubt(since time.Time) error {
+	silence := time.Since(since)
+	if f.probe || silence < f.c.o.NodeTimeout+doubtful || !f.c.ob.Doubtful() {
+		return nil
+	}
+	return unavailable(fmt.Errorf("no acknowledgement for %v while the cluster is in doubt", silence.Round(time.Millisecond)))
+}
+
+// judge goes on without nodes that do not answer. When none does, it tells so,
+// long before the deadline, so that others need not find it out, and waits on:
+// a last replica is not given up because its node is slow.
+func (f *File) judge(silent []int, all bool) error {
+	if !all {
+		return blameSilent(silent)
+	}
+	if !f.told && !f.probe {
+		f.told = true
+		f.c.ob.Failed(unavailable(fmt.Errorf("append to %s: %w", f.path, errAllSilent)))
+	}
+	return nil
+}
+
+// guarded runs a step that makes calls and connections. Its ctx ends, with the
+// reason as its cause, when the file is aborted and, for a step within an
+// Append, when the Append waits for nothing.
+func (f *File) guarded(ctx context.Context, appending bool, step func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	since := f.lastAck()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		t := time.NewTicker(slice)
+		defer t.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-f.aborted:
+				cancel(errAborted)
+				return
+			case <-t.C:
+				if appending {
+					if err := f.doubt(since); err != nil {
+						cancel(err)
+						return
+					}
+				}
+			}
+		}
+	})
+	err := step(ctx)
+	close(stop)
+	wg.Wait()
+	return err
+}
