@@ -1,0 +1,235 @@
+package aggregator
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"twinscribe/thrift"
+)
+
+// maxName is the longest category name that is taken as a name. A message under
+// a longer one is a dead letter.
+const maxName = 1<<16 - 1
+
+// kind is by what right a category lives.
+type kind uint8
+
+const (
+	byExact   kind = iota // its name stands in the configuration, or it is the blank one
+	byPattern             // by a prefix or the star: counted against Limits.Categories
+	unrouted              // without a rule, kept: counted apart
+	refused               // without a rule, and those are refused: there to be named
+	kinds
+)
+
+// A category is one name with its account and its queues. It outlives them: a
+// silent category loses its queues first and is forgotten much later.
+type category struct {
+	name string
+	slot int // dense number, for tables by category; used again once it is forgotten
+
+	// bytes is what calls have reserved and batches hold, overhead included. It
+	// grows only under Aggregator.mu (read) and shrinks at any time.
+	bytes atomic.Int64
+
+	// Changed under Aggregator.mu (write) and mu; either is enough to read.
+	kind kind
+	rule *Rule // nil for refused
+	live bool  // has queues, or refuses and was heard of lately
+	main *queue
+	dead *queue
+
+	mu   sync.Mutex
+	book ledger
+	used time.Time
+}
+
+// room says whether one more category under this name may live now. Needs mu.
+func (a *Aggregator) room(name []byte) (why reason, ok bool) {
+	set := a.set.Load()
+	k, _ := set.classify(name)
+	switch k {
+	case byPattern:
+		return refusedCategories, a.lives[byPattern] < set.Limits.Categories
+	case unrouted, refused:
+		why = refusedCategories
+		if k == refused {
+			why = refusedUnrouted
+		}
+		return why, a.lives[unrouted]+a.lives[refused] < set.strangers
+	default:
+		return 0, true
+	}
+}
+
+// classify says by what right, and under which rule, a category lives. The
+// blank one has no rule: it is there for its dead letters.
+func (s *settings) classify(name []byte) (kind, *Rule) {
+	if len(name) == 0 {
+		return byExact, nil
+	}
+	rule, exact := s.routes.find(name)
+	switch {
+	case exact:
+		return byExact, rule
+	case rule != nil:
+		return byPattern, rule
+	case s.Unrouted != nil:
+		return unrouted, s.Unrouted
+	default:
+		return refused, nil
+	}
+}
+
+// nameOf is the name under which an entry is booked.
+func nameOf(e *thrift.Entry) []byte {
+	if len(e.Category) > maxName {
+		return nil
+	}
+	return e.Category
+}
+
+// ensure makes the categories and queues that a call lacks. ok=false: there is
+// no room for one of them, and why; some of the others may have been made.
+func (a *Aggregator) ensure(s *scratch, call *thrift.Call) (why reason, ok bool) {
+	defer a.wake()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, i := range s.missing {
+		e := &call.Entries[i]
+		name := nameOf(e)
+		dead := len(name) == 0 || len(e.Message) > a.set.Load().maxMessage
+		if why, ok := a.enter(name, !dead, dead, s.now); !ok {
+			return why, false
+		}
+	}
+	for i := range s.parts {
+		// By name: the category may have been forgotten since the survey.
+		if p := &s.parts[i]; p.c != nil {
+			if why, ok := a.enter([]byte(p.c.name), !p.good.empty(), !p.dead.empty(), s.now); !ok {
+				return why, false
+			}
+		}
+	}
+	return 0, true
+}
+
+// enter makes sure that a category lives and has the queues asked for. Needs mu (write).
+func (a *Aggregator) enter(name []byte, good, dead bool, now time.Time) (reason, bool) {
+	set := a.set.Load()
+	c := a.categories[string(name)]
+	if c == nil || !c.live {
+		if why, ok := a.room(name); !ok {
+			return why, false
+		}
+	}
+	if c == nil {
+		c = &category{name: string(name), slot: a.newSlot(), used: now}
+		a.categories[c.name] = c
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.live {
+		c.kind, c.rule = set.classify(name)
+		c.live, c.used = true, now
+		a.lives[c.kind]++
+	}
+	if good && c.main == nil && c.rule != nil {
+		c.main = a.newQueue(c, c.rule, set.roleOf(c.rule), a.chains.Add(1), now)
+		a.begin(c.main)
+	}
+	if dead && c.dead == nil {
+		c.dead = a.newQueue(c, &set.DeadLetters, deadLetters, a.chains.Add(1), now)
+		a.begin(c.dead)
+	}
+	return 0, true
+}
+
+// begin registers a queue, for which wake has Run start a driver. Needs mu (write).
+func (a *Aggregator) begin(q *queue) {
+	a.queues[q] = struct{}{}
+	a.fresh = append(a.fresh, q)
+}
+
+// wake tells Run of fresh queues.
+func (a *Aggregator) wake() {
+	select {
+	case a.freshSignal <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Aggregator) newSlot() int {
+	if last := len(a.freeSlots) - 1; last >= 0 {
+		slot := a.freeSlots[last]
+		a.freeSlots = a.freeSlots[:last]
+		return slot
+	}
+	a.slots++
+	return a.slots - 1
+}
+
+// retire closes queues that nobody used for IdleAfter, and forgets the longest
+// silent categories where more than Limits.Categories are kept for their
+// accounts alone.
+func (a *Aggregator) retire(now time.Time) {
+	var closed []*queue
+	a.mu.Lock()
+	var dormant []*category
+	for _, c := range a.categories {
+		closed = append(closed, a.retireQueues(c, now)...)
+		if !c.live && c.bytes.Load() == 0 {
+			dormant = append(dormant, c)
+		}
+	}
+	if more := len(dormant) - a.set.Load().Limits.Categories; more > 0 {
+		sort.Slice(dormant, func(i, j int) bool { return dormant[i].used.Before(dormant[j].used) })
+		for _, c := range dormant[:more] {
+			a.forget(c)
+		}
+	}
+	a.mu.Unlock()
+	for _, q := range closed {
+		q.signal()
+	}
+	if len(closed) > 0 {
+		a.log.Debug("idle queues closed", zap.Int("queues", len(closed)))
+	}
+}
+
+// retireQueues detaches the idle queues of c. Without a byte reserved nobody is
+// between its admission and its copy, so no message can come to them. Needs mu (write).
+func (a *Aggregator) retireQueues(c *category, now time.Time) (closed []*queue) {
+	if !c.live || c.bytes.Load() != 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, at := range []**queue{&c.main, &c.dead} {
+		if q := *at; q != nil && now.Sub(q.used) >= a.idleAfter {
+			q.closing = true
+			closed = append(closed, q)
+			*at = nil
+		}
+	}
+	if c.main == nil && c.dead == nil && now.Sub(c.used) >= a.idleAfter {
+		c.live = false
+		a.lives[c.kind]--
+	}
+	return closed
+}
+
+// forget moves the account of a dormant category into the rest. Needs mu (write).
+func (a *Aggregator) forget(c *category) {
+	delete(a.categories, c.name)
+	a.freeSlots = append(a.freeSlots, c.slot)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a.otherMu.Lock()
+	defer a.otherMu.Unlock()
+	a.other.fold(&c.book, 1)
+}

@@ -1,0 +1,303 @@
+package aggregator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"twinscribe/store"
+	"twinscribe/store/catalog"
+)
+
+const (
+	// tickEvery is how often a chain hears of the time, also without traffic.
+	tickEvery = time.Second
+
+	// leastAppend is what an Append gets however long its oldest waiter has
+	// waited, so that the last place of a chain can still take the batch.
+	leastAppend = 400 * time.Millisecond
+
+	// beyondWrite is what a batch may take beyond the write timeout, over all
+	// places of its chain.
+	beyondWrite = time.Second
+)
+
+// A driver is the goroutine of one queue: it cuts batches, hands them to the
+// chain, settles those who wait, and tells the chain the time.
+type driver struct {
+	q *queue
+	a *Aggregator
+
+	chain     Chain
+	next      uint64 // sequence of the next message
+	partition catalog.Partition
+	moves     time.Time // when the chain moves to the next partition
+	senders   []string  // of the last batch, shared with later ones that have the same
+
+	held     *batch // ack received: the one that the chain did not take
+	stuck    bool   // its next attempt has no time: the chain is broken
+	retry    *time.Timer
+	retryDue time.Time
+	failures int
+	tick     *time.Timer
+}
+
+func newDriver(q *queue) *driver {
+	d := &driver{q: q, a: q.a, chain: q.opened, next: 1}
+	d.retry = time.NewTimer(time.Hour)
+	d.retry.Stop()
+	d.tick = time.NewTimer(rand.N(tickEvery)) // a thousand chains do not tick at once
+	return d
+}
+
+// run drives the queue to its end: a stop, its retirement, or a reload that
+// gave the category another chain. life ends when everything is to be given
+// up, appends a little earlier, when a stop turns to rescue.
+func (d *driver) run(life, appends context.Context) {
+	defer d.end(life)
+	for {
+		if b := d.due(); b != nil {
+			d.put(appends, b)
+			select {
+			case <-d.tick.C:
+				d.tell(life)
+			default:
+			}
+			continue
+		}
+		if d.held == nil && d.q.ended() {
+			return
+		}
+		select {
+		case <-d.q.wake:
+		case <-d.q.gather.C:
+		case <-d.retry.C:
+		case <-d.tick.C:
+			d.tell(life)
+		case <-d.a.stopping:
+			d.drain(life, appends)
+			return
+		}
+	}
+}
+
+// due returns the batch to hand to the chain now: the one that it did not take
+// before, once its time has come, else the next of the queue.
+func (d *driver) due() *batch {
+	if d.held == nil {
+		return d.cut(false)
+	}
+	if d.q.again.Swap(false) {
+		d.stuck, d.retryDue = false, time.Time{}
+	}
+	if d.stuck || time.Now().Before(d.retryDue) {
+		return nil
+	}
+	b := d.held
+	d.held = nil
+	return b
+}
+
+// cut takes the next batch of the queue and gives it what is only now known:
+// its sequence, its partition, when its budget began.
+func (d *driver) cut(drain bool) *batch {
+	b := d.q.take(drain)
+	if b == nil {
+		return nil
+	}
+	o := &b.out
+	o.Category, o.Chain, o.Partition = d.q.c.name, d.q.number, d.at(d.a.now())
+	o.First = d.next
+	d.next += uint64(o.Len())
+	for i := range o.IDs {
+		o.IDs[i].First += o.First
+	}
+	if !slices.Equal(d.senders, b.senders) {
+		d.senders = b.senders // nobody adds to them any more
+	}
+	o.Senders, b.senders, b.known = d.senders, nil, nil
+	if d.q.stored {
+		o.Since = b.began
+	}
+	d.a.batches.observe(b.size())
+	return b
+}
+
+// at is the partition of a batch cut now. It moves on a while after the
+// boundary, by a delay that is the chain's own, and never back, whatever the
+// clock does.
+func (d *driver) at(now time.Time) catalog.Partition {
+	delay, period := catalog.EdgeDelay(d.q.number), d.q.rule.period()
+	switch {
+	case d.partition == "":
+		d.partition = period.At(now)
+	case now.Before(d.moves):
+		return d.partition
+	default:
+		d.partition = period.At(now.Add(-delay)) // at least the next one
+	}
+	end, err := d.partition.End()
+	if err != nil {
+		panic(fmt.Sprintf("aggregator: a partition of our own making: %v", err))
+	}
+	d.moves = end.Add(delay)
+	return d.partition
+}
+
+// put hands b to the chain and settles it, or keeps it for another attempt.
+func (d *driver) put(ctx context.Context, b *batch) {
+	err := d.attempt(ctx, b)
+	if err == nil {
+		d.recovered()
+		d.q.settle(b)
+		return
+	}
+	d.failed(err)
+	if d.q.stored {
+		d.q.withdraw(b)
+		return
+	}
+	d.held = b
+}
+
+// attempt hands b to the chain once and books what it took. After an error b
+// is what is left of it.
+func (d *driver) attempt(ctx context.Context, b *batch) error {
+	before := b.size()
+	unsent, err := d.append(ctx, &b.out)
+	taken := b.out.Taken
+	switch {
+	case err == nil && unsent != nil && unsent.Len() > 0:
+		err = errors.New("the chain gave messages back without an error")
+	case err != nil && unsent == nil:
+		unsent = &b.out // it did not say what it took: all of it goes out again
+	}
+	sent := before
+	if err != nil {
+		if unsent != &b.out {
+			b.out = *unsent
+		}
+		b.out.Taken = nil
+		sent.sub(b.size())
+	}
+	d.q.took(b, sent, taken, err != nil)
+	return err
+}
+
+func (d *driver) append(ctx context.Context, o *store.Batch) (*store.Batch, error) {
+	if d.chain.Store == nil {
+		chain, err := d.q.rule.Open(o.Category, o.Chain)
+		if err != nil {
+			return o, fmt.Errorf("open the chain: %w", err)
+		}
+		d.chain = chain
+		d.q.opens(chain)
+	}
+	now := time.Now()
+	until := now
+	if !o.Since.IsZero() {
+		until = o.Since
+	}
+	until = until.Add(d.a.set.Load().Timeouts.Write + beyondWrite)
+	if least := now.Add(leastAppend); until.Before(least) {
+		until = least
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	o.Taken = o.Taken[:0]
+	return d.chain.Store.Append(ctx, o)
+}
+
+// Backoff after a failed Append, doubling from the first to the last.
+const (
+	firstRetry, lastRetry    = 100 * time.Millisecond, 5 * time.Second
+	firstRefusal, lastRefuse = 50 * time.Millisecond, 500 * time.Millisecond
+)
+
+// backoff is how long to wait after so many failures in a row: doubling, with
+// up to a quarter on top, drawn, within the bounds.
+func backoff(failures int, first, last time.Duration) time.Duration {
+	d := first << min(failures-1, 16)
+	if d <= 0 || d > last {
+		d = last
+	}
+	return min(d+rand.N(d/4), last)
+}
+
+// failed notes that the chain did not take a batch. With ack stored, admission
+// refuses for a moment: clients that come back at once do not drive the chain
+// in a hot loop. With ack received the batch waits for its next attempt.
+func (d *driver) failed(err error) {
+	d.failures++
+	hopeless := errors.Is(err, store.ErrBroken)
+	switch {
+	case hopeless:
+		d.stuck = true
+		d.q.until.Store(broken)
+	case d.q.stored:
+		d.q.until.Store(int64(time.Since(d.a.base) + backoff(d.failures, firstRefusal, lastRefuse)))
+	default:
+		wait := backoff(d.failures, firstRetry, lastRetry)
+		d.retryDue = time.Now().Add(wait)
+		d.retry.Reset(wait)
+	}
+	d.q.fails(err)
+	if ok, left := d.a.lines.allow(time.Now()); ok {
+		d.a.log.Warn("a chain does not take a batch", zap.String("category", d.q.c.name),
+			zap.Uint32("chain", d.q.number), zap.Int("failures", d.failures),
+			zap.Bool("kept", !d.q.stored), zap.Bool("broken", hopeless),
+			zap.Int("lines_left_out", left), zap.Error(err))
+	}
+}
+
+// recovered notes that the chain took a batch.
+func (d *driver) recovered() {
+	if d.failures == 0 {
+		return
+	}
+	d.stuck = false
+	d.q.until.Store(0)
+	d.q.fails(nil)
+	if ok, left := d.a.lines.allow(time.Now()); ok {
+		d.a.log.Info("a chain takes batches again", zap.String("category", d.q.c.name),
+			zap.Uint32("chain", d.q.number), zap.Int("failures", d.failures), zap.Int("lines_left_out", left))
+	}
+	d.failures = 0
+}
+
+// tell lets the chain do what is due.
+func (d *driver) tell(ctx context.Context) {
+	d.tick.Reset(tickEvery)
+	if d.chain.Store == nil {
+		return
+	}
+	err := d.chain.Store.Tick(ctx, d.a.now())
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	if ok, left := d.a.lines.allow(time.Now()); ok {
+		d.a.log.Warn("what was due at a chain failed", zap.String("category", d.q.c.name),
+			zap.Uint32("chain", d.q.number), zap.Int("lines_left_out", left), zap.Error(err))
+	}
+}
+
+// end closes the chain. What it says then is kept for Stop.
+func (d *driver) end(life context.Context) {
+	d.tick.Stop()
+	d.retry.Stop()
+	d.q.gather.Stop()
+	if d.chain.Store != nil {
+		ctx, cancel := context.WithTimeout(life, d.a.set.Load().Timeouts.Stop)
+		err := d.chain.Store.Close(ctx)
+		cancel()
+		if err != nil {
+			d.a.closeFailed(d.q, err)
+		}
+	}
+	d.a.release(d.q)
+}
