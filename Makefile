@@ -1,0 +1,102 @@
+# `make` prints what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+export CGO_ENABLED ?= 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+TOOLS := $(CURDIR)/.tools
+LINT := $(TOOLS)/golangci-lint-2.15.0
+GO_FILES = $(shell git ls-files '*.go' | grep -v '^thrift/gen/')
+HADOOP := integration/hadoop
+# every process of the lab is ended by its pid, whatever became of the tests
+LAB = trap '$(HADOOP)/hdfs-down -w >/dev/null 2>&1 || true' EXIT; $(HADOOP)/hdfs-fetch; export HDFS_BASE_PORT=auto
+INTEGRATION = go test -tags integration -count=1 -p 1
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/twinscribe, one static binary
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/twinscribe ./cmd/twinscribe
+
+.PHONY: demo
+demo: build ## start it, send lines, break n1, then n2, heal, read all back, print the books
+	@integration/demo/demo bin/twinscribe
+
+.PHONY: unit
+unit: ## unit and contract tests
+	go vet ./...
+	go test ./...
+
+.PHONY: integration
+integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
+	$(LAB); $(INTEGRATION) -short -timeout 20m ./store/hdfs ./integration/...
+
+.PHONY: test
+test: unit integration ## everything there is to test, short form; under 20 minutes on 2 cores
+
+.PHONY: check
+check: fmt-check lint unit ## before a commit: no JVM, under 2 minutes with warm caches
+
+.PHONY: race
+race: ## unit and contract tests under the race detector (needs a C compiler)
+	CGO_ENABLED=1 go test -race ./...
+
+.PHONY: prove
+prove: build ## the long proofs, one after another, with their figures
+	$(LAB); $(INTEGRATION) -v -timeout 100m ./integration/...
+
+PROOFS := $(shell grep -ho '^func TestProve[A-Za-z0-9]*' integration/*_test.go 2>/dev/null | cut -c15-)
+.PHONY: $(addprefix prove-,$(PROOFS))
+$(addprefix prove-,$(PROOFS)): prove-%: build ## one proof, as prove-Outage; `make proofs` lists them
+	$(LAB); $(INTEGRATION) -v -timeout 60m -run '^TestProve$*$$' ./integration
+
+.PHONY: proofs
+proofs: ## the names of the proofs
+	@printf 'make prove-%s\n' $(PROOFS)
+
+.PHONY: prove-fresh
+prove-fresh: ## both README commands in a fresh clone, under an account made for it (root)
+	integration/fresh/fresh
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (60s)
+	@for p in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | sed 's/func //'); do \
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-60s} ./$$p; done; done
+
+.PHONY: bench
+bench: ## benchmarks of the packages
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: lint
+lint: $(LINT) ## linters
+	$(LINT) run ./...
+
+$(LINT):
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv $(TOOLS)/golangci-lint $(LINT)
+
+.PHONY: fmt
+fmt: ## format the sources
+	gofmt -w $(GO_FILES)
+
+.PHONY: fmt-check
+fmt-check:
+	@out=$$(gofmt -l $(GO_FILES)); [ -z "$$out" ] || { echo "not formatted (make fmt): $$out"; exit 1; }
+
+.PHONY: generate
+generate: ## Thrift code from the IDL (needs the thrift compiler)
+	go generate ./thrift/...
+
+.PHONY: docs
+docs: ## the pages that are generated from the code
+	go test ./conf -run TestDocumentation -update
+
+.PHONY: clean
+clean: ## what was built, and the lab's processes and data
+	$(HADOOP)/hdfs-down -w || true
+	rm -rf bin .lab

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"twinscribe/conf"
+	"twinscribe/daemon"
+)
+
+// configFlags choose a configuration: a file, or the embedded default below a folder.
+type configFlags struct{ file, data string }
+
+func (f *configFlags) add(c *cobra.Command) {
+	c.Flags().StringVarP(&f.file, "config", "c", "", "configuration `FILE`; without one the embedded default: two local directories as clusters")
+	c.Flags().StringVar(&f.data, "data", defaultData, "`DIR` of the embedded default's data")
+	c.MarkFlagsMutuallyExclusive("config", "data")
+}
+
+// load gives the configuration and what is to be said about it though it is valid.
+func (f *configFlags) load() (*conf.Config, []string, error) {
+	if f.file != "" {
+		return conf.Load(f.file)
+	}
+	cfg, err := conf.Embedded(f.data)
+	return cfg, nil, err
+}
+
+func serveCommand() *cobra.Command {
+	var f configFlags
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "run the server",
+		Long: `serve runs the server until TERM, INT, 'ctl stop' or fb303 shutdown. HUP and 'ctl reload' read
+the configuration again; one with a mistake changes nothing.
+
+Without -c it is the embedded default, all on loopback: two local directories as clusters n1 and
+n2 and a buffer below --data, Thrift on 1463, HTTP on 14630.
+
+The exit status is 0 if everything acknowledged is durable, 1 otherwise.`,
+		Example: "  twinscribe serve\n  twinscribe serve -c /etc/twinscribe.yaml",
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return serve(c, &f) },
+	}
+	f.add(c)
+	return c
+}
+
+func serve(c *cobra.Command, f *configFlags) error {
+	cfg, warnings, err := f.load()
+	if err != nil {
+		return err
+	}
+	level := zap.NewAtomicLevel()
+	log, err := newLogger(cfg, level, c)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }() // standard error of a terminal cannot be synced
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	s, err := daemon.Start(ctx, daemon.Options{
+		Config: cfg, Load: f.load, Version: version, Log: log, Level: level,
+	})
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				s.AskReload()
+			}
+		}
+	}()
+	left, err := s.Run(ctx)
+	if err == nil && left > 0 {
+		err = fmt.Errorf("stopped with %d acknowledged messages in memory that no place took", left)
+	}
+	return err
+}
+
+func newLogger(cfg *conf.Config, level zap.AtomicLevel, c *cobra.Command) (*zap.Logger, error) {
+	l, err := zapcore.ParseLevel(cfg.Log.Level)
+	if err != nil {
+		return nil, err
+	}
+	level.SetLevel(l)
+	e := zap.NewProductionEncoderConfig()
+	e.EncodeTime = zapcore.ISO8601TimeEncoder
+	encoder := zapcore.NewConsoleEncoder(e)
+	if cfg.Log.Format == "json" {
+		encoder = zapcore.NewJSONEncoder(e)
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(c.ErrOrStderr())), level)), nil
+}

@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"twinscribe/store/cluster"
+)
+
+// register makes the metrics: the aggregator's own, Go's, and what the parts
+// tell in their Stats, read when somebody asks.
+func (s *Server) register() error {
+	return errors.Join(
+		s.metrics.Register(collectors.NewGoCollector()),
+		s.metrics.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+		s.metrics.Register(s.aggregator),
+		s.metrics.Register(&statsCollector{s}),
+	)
+}
+
+// A metric is declared once, with its meaning; docs/operations lists them from
+// here.
+type metric struct {
+	name, help string
+	labels     []string
+	counter    bool
+}
+
+func (m *metric) desc() *prometheus.Desc {
+	return prometheus.NewDesc("twinscribe_"+m.name, m.help, m.labels, nil)
+}
+
+var (
+	clusterLabel = []string{"cluster"}
+
+	mState        = metric{"cluster_state", "1 for the state that the cluster is in.", []string{"cluster", "state"}, false}
+	mDrained      = metric{"cluster_drained", "1 while an operator has drained the cluster.", clusterLabel, false}
+	mSwitches     = metric{"cluster_switches_total", "How often the cluster became usable or ceased to be.", clusterLabel, true}
+	mProbes       = metric{"cluster_probes_total", "Probes by kind and result.", []string{"cluster", "kind", "result"}, true}
+	mEvents       = metric{"cluster_events_total", "What this kind of cluster counts: calls of the NameNode by method, pipelines recovered, blocks.", []string{"cluster", "event"}, true}
+	mFewest       = metric{"cluster_fewest_replicas", "Fewest nodes that an acknowledged append stood on since the start; 0 before the first.", clusterLabel, false}
+	mFilesOpen    = metric{"files_open", "Files being written.", clusterLabel, false}
+	mFilesSealing = metric{"files_sealing", "Files given up by their chains that are not under their final names yet.", clusterLabel, false}
+	mFilesBegun   = metric{"files_begun_total", "Files begun.", clusterLabel, true}
+	mFilesSealed  = metric{"files_sealed_total", "Files sealed, by reason.", []string{"cluster", "reason"}, true}
+	mFilesTorn    = metric{"files_torn_total", "Files whose writer failed.", clusterLabel, true}
+	mFilesBytes   = metric{"files_bytes_total", "Bytes acknowledged by the cluster.", clusterLabel, true}
+	mPublished    = metric{"files_published_total", "Lengths of open files published for readers.", clusterLabel, true}
+	mBacklog      = metric{"repair_backlog", "Torn and orphaned files that await repair.", clusterLabel, false}
+	mBehind       = metric{"inventories_behind", "Inventories that the cluster does not have as they are now.", clusterLabel, false}
+	mBufferBytes  = metric{"buffer_bytes", "Bytes of segments, by reason, those included whose copies stand on a cluster.", []string{"reason"}, false}
+	mBufferLeft   = metric{"buffer_messages", "Messages in segments that stand on no cluster, by reason.", []string{"reason"}, false}
+	mBufferLimit  = metric{"buffer_limit_bytes", "The buffer's limit.", nil, false}
+	mBufferDamage = metric{"buffer_damaged_segments", "Segments of which bits had changed.", nil, false}
+	mJournalBad   = metric{"journal_failed", "1 while the journal cannot be written.", nil, false}
+	mJournalMiss  = metric{"journal_missed_total", "Lines that were not written before their batch.", nil, true}
+	mConnections  = metric{"thrift_connections", "Connections open.", nil, false}
+	mAccepted     = metric{"thrift_accepted_total", "Connections accepted.", nil, true}
+	mRefused      = metric{"thrift_refused_total", "Connections refused, by limit.", []string{"limit"}, true}
+	mFrames       = metric{"thrift_frames_total", "Frames read whole.", nil, true}
+	mBad          = metric{"thrift_bad_total", "Connections closed for bytes that are no call, by kind.", []string{"kind"}, true}
+	mTimeouts     = metric{"thrift_timeouts_total", "Connections closed at a deadline.", []string{"deadline"}, true}
+	mPanics       = metric{"thrift_panics_total", "Connections closed by a panic: a fault of the program.", nil, true}
+
+	allMetrics = []*metric{
+		&mState, &mDrained, &mSwitches, &mProbes, &mEvents, &mFewest, &mFilesOpen, &mFilesSealing, &mFilesBegun, &mFilesSealed,
+		&mFilesTorn, &mFilesBytes, &mPublished, &mBacklog, &mBehind, &mBufferBytes, &mBufferLeft, &mBufferLimit, &mBufferDamage,
+		&mJournalBad, &mJournalMiss, &mConnections, &mAccepted, &mRefused, &mFrames, &mBad, &mTimeouts, &mPanics,
+	}
+)
+
+type statsCollector struct{ s *Server }
+
+func (c *statsCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, m := range allMetrics {
+		out <- m.desc()
+	}
+}
+
+func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
+	put := func(m *metric, v float64, labels ...string) {
+		kind := prometheus.GaugeValue
+		if m.counter {
+			kind = prometheus.CounterValue
+		}
+		out <- prometheus.MustNewConstMetric(m.desc(), kind, v, labels...)
+	}
+	backlog, behind := c.s.repairer.Backlog(), c.s.keeper.Stats().Behind
+	for _, at := range c.s.sites {
+		at.collect(put)
+		put(&mBacklog, float64(backlog[at.conf.Name]), at.conf.Name)
+		put(&mBehind, float64(behind[at.conf.Name]), at.conf.Name)
+	}
+	c.s.collectBuffer(put)
+	c.s.collectThrift(put)
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (at *site) collect(put func(*metric, float64, ...string)) {
+	name, h, r := at.conf.Name, at.health.Status(), at.root.Stats()
+	for s := cluster.Healthy; s <= cluster.Returning; s++ {
+		put(&mState, flag(s == h.State), name, s.String())
+	}
+	put(&mDrained, flag(h.Drained), name)
+	put(&mSwitches, float64(h.Switches()), name)
+	put(&mProbes, float64(h.Pings-h.PingsMissed), name, "ping", "good")
+	put(&mProbes, float64(h.PingsMissed), name, "ping", "missed")
+	put(&mProbes, float64(h.Blocks-h.BlocksFailed), name, "block", "good")
+	put(&mProbes, float64(h.BlocksFailed), name, "block", "missed")
+	for event, n := range at.cluster.Counters() {
+		if event == "fewest_replicas" {
+			put(&mFewest, float64(n), name)
+			continue
+		}
+		put(&mEvents, float64(n), name, event)
+	}
+	put(&mFilesOpen, float64(r.Open), name)
+	put(&mFilesSealing, float64(r.Sealing), name)
+	put(&mFilesBegun, float64(r.Opened), name)
+	put(&mFilesTorn, float64(r.Torn), name)
+	put(&mFilesBytes, float64(r.Bytes), name)
+	put(&mPublished, float64(r.Published), name)
+	for reason, n := range r.Sealed {
+		put(&mFilesSealed, float64(n), name, reason)
+	}
+}
+
+func (s *Server) collectBuffer(put func(*metric, float64, ...string)) {
+	bytes, left := map[string]int64{}, map[string]int64{}
+	for _, seg := range s.buffer.Segments() {
+		bytes[seg.Reason.String()] += seg.Bytes
+		if !seg.Shipped {
+			left[seg.Reason.String()] += seg.Messages
+		}
+	}
+	for _, r := range reasons {
+		put(&mBufferBytes, float64(bytes[r.String()]), r.String())
+		put(&mBufferLeft, float64(left[r.String()]), r.String())
+	}
+	b, j := s.buffer.Stats(), s.journal.Stats()
+	put(&mBufferLimit, float64(b.MaxBytes))
+	put(&mBufferDamage, float64(b.Damaged))
+	put(&mJournalBad, flag(j.Failed))
+	put(&mJournalMiss, float64(j.Missed))
+}
+
+func (s *Server) collectThrift(put func(*metric, float64, ...string)) {
+	t := s.thrift.Stats()
+	put(&mConnections, float64(t.Connections))
+	put(&mAccepted, float64(t.Accepted))
+	put(&mFrames, float64(t.Frames))
+	put(&mPanics, float64(t.Panics))
+	for limit, n := range t.Refused {
+		put(&mRefused, float64(n), limit)
+	}
+	for kind, n := range t.Bad {
+		put(&mBad, float64(n), kind)
+	}
+	for which, n := range t.Timeouts {
+		put(&mTimeouts, float64(n), which)
+	}
+}

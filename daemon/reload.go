@@ -1,0 +1,135 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"go.uber.org/zap"
+
+	"twinscribe/conf"
+)
+
+// reloadStatus is how the last reload ended.
+type reloadStatus struct {
+	At    int64  `json:"at"` // seconds since 1970 UTC; 0: there was none
+	Error string `json:"error,omitempty"`
+}
+
+// reloadPatience bounds a reload: chains are built, no cluster is called.
+const reloadPatience = 10 * time.Second
+
+// Reload reads the configuration again, checks and builds everything, and then
+// swaps at the batches' edges. With an error nothing has changed. Reloads take
+// turns.
+func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
+	select {
+	case s.reloads <- struct{}{}:
+		defer func() { <-s.reloads }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() {
+		s.mu.Lock()
+		s.reloaded = reloadStatus{At: time.Now().Unix()}
+		if err != nil {
+			s.reloaded.Error = err.Error()
+		} else {
+			s.warnings = warnings
+		}
+		s.mu.Unlock()
+	}()
+	cfg, warnings, err := s.o.Load()
+	if err == nil {
+		err = fixed(s.cfg, cfg)
+	}
+	if err == nil {
+		err = s.swap(ctx, cfg)
+	}
+	if err != nil {
+		s.log.Error("reload: nothing has changed", zap.Error(err))
+		return nil, err
+	}
+	warnings = append(warnings, later(s.cfg, cfg)...)
+	s.setLevel(cfg)
+	s.log.Info("reloaded", zap.Strings("warnings", warnings))
+	return warnings, nil
+}
+
+func (s *Server) swap(ctx context.Context, cfg *conf.Config) error {
+	c, err := s.aggregatorConfig(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	return s.aggregator.Reload(ctx, c)
+}
+
+// fixed refuses what is decided for the life of a process.
+func fixed(old, cfg *conf.Config) error {
+	var errs []error
+	for _, f := range []struct {
+		key      string
+		old, new any
+	}{
+		{"id", old.ID, cfg.ID},
+		{"state", old.State, cfg.State},
+		{"listen", old.Listen, cfg.Listen},
+		{"buffer.path", old.Buffer.Path, cfg.Buffer.Path},
+		{"clusters", old.Clusters, cfg.Clusters},
+	} {
+		if !reflect.DeepEqual(f.old, f.new) {
+			errs = append(errs, fmt.Errorf("%s: cannot change while the server runs: put back what was there, or restart it (TERM loses nothing)", f.key))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// later names what was changed and takes effect with the next start.
+func later(old, cfg *conf.Config) (warnings []string) {
+	for _, f := range []struct {
+		key      string
+		old, new any
+	}{
+		{"limits.connections", old.Limits.Connections, cfg.Limits.Connections},
+		{"limits.connections_per_ip", old.Limits.ConnectionsPerIP, cfg.Limits.ConnectionsPerIP},
+		{"limits.frame", old.Limits.Frame, cfg.Limits.Frame},
+		{"limits.entries", old.Limits.Entries, cfg.Limits.Entries},
+		{"timeouts.frame", old.Timeouts.Frame, cfg.Timeouts.Frame},
+		{"timeouts.idle", old.Timeouts.Idle, cfg.Timeouts.Idle},
+		{"timeouts.reply", old.Timeouts.Reply, cfg.Timeouts.Reply},
+		{"buffer", old.Buffer, cfg.Buffer},
+		{"visible_within", old.VisibleIn, cfg.VisibleIn},
+		{"visibility_seals", old.Seals, cfg.Seals},
+		{"retention", old.Retention, cfg.Retention},
+		{"log.format", old.Log.Format, cfg.Log.Format},
+	} {
+		if f.old != f.new {
+			warnings = append(warnings, fmt.Sprintf("%s: the new value takes effect with the next start", f.key))
+		}
+	}
+	return warnings
+}
+
+// AskReload reloads in the background, for whoever cannot wait for the end: HUP
+// and fb303's reinitialize. How it ends is logged and in the status.
+func (s *Server) AskReload() {
+	select {
+	case s.asked <- struct{}{}:
+	default: // one is to come anyway
+	}
+}
+
+func (s *Server) reloadWhenAsked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.asked:
+			_, _ = s.Reload(ctx)
+		}
+	}
+}

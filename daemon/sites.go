@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"twinscribe/buffer/vfs"
+	"twinscribe/conf"
+	"twinscribe/store/cluster"
+	"twinscribe/store/dir"
+	"twinscribe/store/files"
+	"twinscribe/store/hdfs"
+	"twinscribe/store/statedir"
+)
+
+// A site is one cluster with all that a process keeps for it.
+type site struct {
+	conf     *conf.Cluster
+	health   *cluster.Health
+	cluster  cluster.Cluster
+	root     *files.Root // nil without a server
+	draining draining
+}
+
+// Acknowledged, Failed, MayBegin and Doubtful make a site the observer of its
+// cluster: its health, but that a drain has to seal and repair what is open.
+func (s *site) Acknowledged()    { s.health.Acknowledged() }
+func (s *site) Failed(err error) { s.health.Failed(err) }
+func (s *site) Doubtful() bool   { return s.health.Doubtful() }
+func (s *site) MayBegin() bool {
+	return s.health.MayBegin() || s.draining.is() && s.health.Reachable()
+}
+
+// draining says that a drain of the cluster is not over: what is open there is
+// being sealed, and repaired, still.
+type draining struct {
+	mu   sync.Mutex
+	on   bool
+	next time.Time // when chains are asked, again, for what they have open
+}
+
+func (d *draining) set(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.on, d.next = on, time.Now().Add(sealAfter)
+}
+
+func (d *draining) is() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.on
+}
+
+// due is true once each time that every has passed.
+func (d *draining) due(every time.Duration) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if now.Before(d.next) {
+		return false
+	}
+	d.next = now.Add(every)
+	return true
+}
+
+// openSites makes the clusters and their health. It dials nothing.
+func openSites(cfg *conf.Config, state *statedir.Dir, fs vfs.FS, log *zap.Logger) (sites []*site, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, closeSites(sites))
+			sites = nil
+		}
+	}()
+	for i := range cfg.Clusters {
+		c := &cfg.Clusters[i]
+		s := &site{conf: c}
+		s.health = cluster.NewHealth(c.Name, cluster.HealthOptions{
+			Every:   c.Probe.Every,
+			HoldOff: c.Probe.HoldOff,
+			HoldMax: c.Probe.HoldMax,
+			Drained: c.Drain || state != nil && state.Drained(c.Name),
+			OtherUsable: func() bool {
+				for _, o := range sites {
+					if o != s && o.health.Usable() {
+						return true
+					}
+				}
+				return false
+			},
+			Log: log.Named("health"),
+		})
+		first := state != nil && len(state.Starts()) == 0
+		if s.cluster, err = openCluster(c, s, fs, first, log); err != nil {
+			return sites, fmt.Errorf("cluster %s: %w", c.Name, err)
+		}
+		sites = append(sites, s)
+	}
+	return sites, nil
+}
+
+// openCluster makes one cluster. A directory is created at the first start of
+// an aggregator only: later a missing one means that its disk is away.
+func openCluster(c *conf.Cluster, o cluster.Observer, fs vfs.FS, first bool, log *zap.Logger) (cluster.Cluster, error) {
+	if c.Dir != nil {
+		path, err := filepath.Abs(c.Dir.Path)
+		if err != nil {
+			return nil, err
+		}
+		return dir.New(dir.Options{Name: c.Name, Path: path, Create: first, FS: fs, Observer: o,
+			Appends: c.Limits.Appends, Calls: c.Limits.BlockStarts, Log: log.Named("dir")})
+	}
+	h := c.HDFS
+	return hdfs.New(hdfs.Options{
+		Name: c.Name, NameNodes: h.NameNodes, User: h.User, Root: h.Root,
+		Replication: h.Replication, MinReplicas: h.MinReplicas,
+		BlockSize: 128 << 20, Sync: h.Sync == "hsync",
+		NodeTimeout: h.NodeTimeout, ConnectTimeout: h.Connect, RPCTimeout: h.RPC,
+		BlockStarts: c.Limits.BlockStarts, Appends: c.Limits.Appends,
+		Observer: o, Log: log.Named("hdfs"),
+	})
+}
+
+func closeSites(sites []*site) error {
+	var errs []error
+	for _, s := range sites {
+		errs = append(errs, s.cluster.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// probe runs the health of every cluster until ctx ends.
+func probe(ctx context.Context, sites []*site, wg *sync.WaitGroup) {
+	for _, s := range sites {
+		wg.Go(func() { s.health.Run(ctx, s.cluster) })
+	}
+}
+
+// anyUsable says whether any of the sites takes new files.
+func anyUsable(sites []*site) bool {
+	for _, s := range sites {
+		if s.health.Usable() {
+			return true
+		}
+	}
+	return false
+}
+
+func siteNamed(sites []*site, name string) *site {
+	for _, s := range sites {
+		if s.conf.Name == name {
+			return s
+		}
+	}
+	return nil
+}

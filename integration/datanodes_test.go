@@ -1,0 +1,192 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"twinscribe/integration/lab"
+)
+
+const bound = 3 * time.Second // write_timeout + 1 s
+
+// Three DataNodes, hundreds of busy files, one DataNode killed, then one frozen: no file is lost
+// or reopened, and no OK is late.
+func TestProveDataNodes(t *testing.T) {
+	n1 := lab.StartHadoop(t, "N1", 3)
+	s := lab.NewServer(t, twoClusters(n1, nil, "limits: {memory: 256MiB}\n"))
+	s.Start()
+	files := pick(100, 500)
+	const size = 200
+	clients := files / 10
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	load := lab.Load{Addr: s.Thrift, Clients: clients, Batch: 10, Interval: 500 * time.Millisecond,
+		Message: func(c, n int) ([]byte, []byte) {
+			return fmt.Appendf(nil, "cat%03d", c*10+n%10), lab.Line(c, n, size)
+		}}
+	done := make(chan []*lab.History, 1)
+	go func() { done <- load.Run(ctx) }()
+	lab.Eventually(t, 60*time.Second, "all files open", func() bool { return s.Metric("twinscribe_files_open") >= float64(files) })
+	time.Sleep(5 * time.Second)
+	hold := pick(8*time.Second, 20*time.Second)
+	type window struct {
+		name     string
+		from, to time.Time
+	}
+	var windows []window
+	phase := func(name string) func() {
+		from := time.Now()
+		return func() { windows = append(windows, window{name, from, time.Now()}) }
+	}
+	end := phase("no fault")
+	time.Sleep(hold)
+	end()
+	begunBefore := s.Metric("twinscribe_files_begun_total")
+
+	end = phase("one DataNode killed")
+	n1.Do("dn1", "kill")
+	time.Sleep(hold)
+	end()
+	n1.Do("dn1", "start")
+	n1.Wait(3)
+	time.Sleep(6 * time.Second)
+
+	end = phase("one DataNode frozen")
+	pid := n1.Pid("dn2")
+	n1.Signal(pid, syscall.SIGSTOP)
+	time.Sleep(hold)
+	end()
+	torn, begun := s.Metric("twinscribe_files_torn_total"), s.Metric("twinscribe_files_begun_total")-begunBefore
+	n1.Signal(pid, syscall.SIGCONT)
+	n1.Wait(3)
+	cancel()
+	hs := <-done
+	sent, unknown, later, _ := sumHistories(hs)
+	for _, w := range windows {
+		n, p50, p99, longest := lab.Latency(hs, w.from, w.to)
+		t.Logf("%s: %d OKs, p50 %v, p99 %v, slowest %v", w.name, n, p50, p99, longest)
+		if longest >= bound {
+			t.Errorf("%s: slowest OK %v, want under %v", w.name, longest, bound)
+		}
+	}
+	t.Logf("%d files, %d messages, TRY_LATER %d, unknown %d; files torn %.0f, begun after the first %.0f; pipelines recovered %.0f, nodes replaced %.0f, fewest nodes behind an OK %.0f",
+		files, sent, later, unknown, torn, begun, s.Metric("twinscribe_cluster_events_total", `event="recoveries"`),
+		s.Metric("twinscribe_cluster_events_total", `event="replaced"`), s.Metric("twinscribe_cluster_fewest_replicas"))
+	if torn > 0 || begun > 0 {
+		t.Errorf("files torn %.0f, reopened %.0f, want none", torn, begun)
+	}
+	if f := s.Metric("twinscribe_cluster_fewest_replicas"); f < 2 {
+		t.Errorf("an OK with %v nodes, want min_replicas 2", f)
+	}
+	settled(t, s, 90*time.Second)
+	if code := s.Stop(); code != 0 {
+		t.Errorf("the server stopped with %d", code)
+	}
+	verifySpread(t, s, hs, size, files)
+}
+
+// verifySpread reads all categories at once and verifies them together.
+func verifySpread(t *testing.T, s *lab.Server, hs []*lab.History, size, files int) {
+	t.Helper()
+	b := readAll(t, s, hs, size)
+	t.Logf("twinscribe read of %d categories: %v", files, b)
+	b.MustBalance(t)
+}
+
+// The only DataNode of a cluster, and its NameNode, each frozen and killed under load: no OK is
+// late, the torn files are cut and sealed within a minute of its return, and spills are shipped.
+func TestProveOnlyDataNode(t *testing.T) {
+	n1, n2 := lab.StartHadoop(t, "N1", 1), lab.StartHadoop(t, "N2", 1)
+	type fault struct {
+		who, what string
+		restart   bool // of twinscribe, while N1 is away
+	}
+	faults := []fault{{"dn1", "stop", false}, {"nn", "kill", true}, {"dn1", "kill", true}, {"nn", "stop", false}}
+	if testing.Short() {
+		faults = faults[:2]
+	}
+	for _, categories := range []int{1, 100} {
+		for _, f := range faults {
+			t.Run(fmt.Sprintf("categories=%d/%s/%s", categories, f.who, f.what), func(t *testing.T) {
+				s := lab.NewServer(t, twoClusters(n1, n2, ""))
+				s.Start()
+				loseOnly(t, s, n1, categories, f.who, f.what, f.restart)
+				if code := s.Stop(); code != 0 {
+					t.Errorf("the server stopped with %d", code)
+				}
+				n1.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
+				n2.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
+			})
+		}
+	}
+}
+
+func loseOnly(t *testing.T, s *lab.Server, n1 *lab.Hadoop, categories int, who, what string, restart bool) {
+	const size = 200
+	clients := max(1, categories/10)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	load := lab.Load{Addr: s.Thrift, Clients: clients, Batch: 10, Interval: 20 * time.Millisecond,
+		Message: func(c, n int) ([]byte, []byte) {
+			if categories == 1 {
+				return []byte("cat"), lab.Line(c, n, size)
+			}
+			return fmt.Appendf(nil, "cat%03d", c*10+n%10), lab.Line(c, n, size)
+		}}
+	if categories > 1 {
+		load.Interval = 200 * time.Millisecond
+	}
+	done := make(chan []*lab.History, 1)
+	go func() { done <- load.Run(ctx) }()
+	lab.Eventually(t, 30*time.Second, "all files open", func() bool { return s.Metric("twinscribe_files_open") >= float64(categories) })
+	time.Sleep(2 * time.Second)
+	before := time.Now()
+	n1.Do(who, what)
+	fault := time.Now()
+	time.Sleep(pick(6*time.Second, 15*time.Second))
+	end := time.Now()
+	if restart {
+		s.Kill()
+		s.Start()
+		time.Sleep(3 * time.Second)
+	}
+	if what == "stop" {
+		n1.Do(who, "cont")
+	} else {
+		n1.Do(who, "start")
+	}
+	n1.Wait(1)
+	t.Logf("torn files sealed and spills shipped %v after N1 was back", settled(t, s, 60*time.Second).Round(time.Millisecond))
+	time.Sleep(2 * time.Second)
+	cancel()
+	hs := <-done
+	_, p50b, p99b, _ := lab.Latency(hs, before.Add(-2*time.Second), before)
+	n, _, _, longest := lab.Latency(hs, before, fault.Add(4*time.Second))
+	_, p50, p99, late := lab.Latency(hs, fault.Add(4*time.Second), end)
+	_, unknown, later, _ := sumHistories(hs)
+	var st status
+	s.Get("/v1/status", &st)
+	t.Logf("%s %s: %d OKs around the fault, slowest %v; before p50 %v p99 %v, afterwards p50 %v p99 %v max %v; TRY_LATER %d, unknown %d; stored since the last start %v",
+		who, what, n, longest, p50b, p99b, p50, p99, late, later, unknown, st.Totals.Stored)
+	if longest >= bound || late >= bound {
+		t.Errorf("slowest OK %v, want under %v", max(longest, late), bound)
+	}
+	if p50 > 10*p50b+50*time.Millisecond {
+		t.Errorf("afterwards p50 %v, before %v", p50, p50b)
+	}
+	lab.Eventually(t, 30*time.Second, "everything visible", func() bool {
+		_, code := s.Read(drainReader, "--all")
+		return code == 0
+	})
+	b := readAll(t, s, hs, size)
+	t.Logf("twinscribe read: %v", b)
+	b.MustBalance(t)
+	if torn := openNames(t, n1); len(torn) > categories {
+		t.Errorf("%d open files on N1, more than the %d being written: %v", len(torn), categories, torn[0])
+	}
+}
