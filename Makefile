@@ -95,6 +95,7 @@ generate: ## Thrift code from the IDL (needs the thrift compiler)
 .PHONY: docs
 docs: ## the pages that are generated from the code
 	go test ./conf -run TestDocumentation -update
+	go test ./daemon -run TestTheOperationsPageListsEveryMetric -update
 
 .PHONY: clean
 clean: ## what was built, and the lab's processes and data

@@ -18,10 +18,6 @@ const (
 	// tickEvery is how often a chain hears of the time, also without traffic.
 	tickEvery = time.Second
 
-	// leastAppend is what an Append gets however long its oldest waiter has
-	// waited, so that the last place of a chain can still take the batch.
-	leastAppend = 400 * time.Millisecond
-
 	// beyondWrite is what a batch may take beyond the write timeout, over all
 	// places of its chain.
 	beyondWrite = time.Second
@@ -203,8 +199,11 @@ func (d *driver) append(ctx context.Context, o *store.Batch) (*store.Batch, erro
 	if !o.Since.IsZero() {
 		until = o.Since
 	}
-	until = until.Add(d.a.set.Load().Timeouts.Write + beyondWrite)
-	if least := now.Add(leastAppend); until.Before(least) {
+	// The last place of a chain gets a write timeout of its own, however long
+	// the oldest waiter has waited: what it has begun is in doubt.
+	write := d.a.set.Load().Timeouts.Write
+	until = until.Add(write + beyondWrite + write)
+	if least := now.Add(write); until.Before(least) {
 		until = least
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)

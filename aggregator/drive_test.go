@@ -70,7 +70,7 @@ func TestABatchWhoseBudgetIsSpentInTheQueueStillGetsAnAttempt(t *testing.T) {
 		synctest.Wait()
 		calls.Go(func() { h.must(thrift.OK, "web:b") })
 		calls.Wait()
-		equal(t, "budgets", left, []time.Duration{3 * time.Second, 400 * time.Millisecond})
+		equal(t, "budgets", left, []time.Duration{5 * time.Second, 2 * time.Second})
 	})
 }
 

@@ -175,6 +175,10 @@ func (b *Buffer) admit(l *lane, n int64) error {
 		b.stats.Failed++
 		return fmt.Errorf("the disk failed a moment ago: %w", l.badErr)
 	}
+	if !l.since.IsZero() && time.Since(l.since) > stallPatience {
+		b.stats.Failed++
+		return fmt.Errorf("the disk has not answered for %v", time.Since(l.since).Round(time.Second))
+	}
 	return nil
 }
 

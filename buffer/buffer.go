@@ -91,12 +91,13 @@ const (
 	defaultVerifyRate   = 64 << 20
 	maxDefaultMinFree   = 1 << 30
 
-	reserveShare = 20           // one part in so many is kept: 5 %
-	badPause     = time.Second  // no write is tried so long after two segments failed
-	lockFile     = "lock"       // in the directory
-	quarantine   = "quarantine" // folder of damaged bytes
-	filePerm     = 0o600        // segments hold what clients sent
-	folderPerm   = 0o700
+	reserveShare  = 20              // one part in so many is kept: 5 %
+	badPause      = time.Second     // no write is tried so long after two segments failed
+	stallPatience = 2 * time.Second // a write that takes longer has others refused at once
+	lockFile      = "lock"          // in the directory
+	quarantine    = "quarantine"    // folder of damaged bytes
+	filePerm      = 0o600           // segments hold what clients sent
+	folderPerm    = 0o700
 )
 
 var (

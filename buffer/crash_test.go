@@ -1,13 +1,16 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"twinscribe/buffer/vfs"
 	"twinscribe/buffer/vfs/faultfs"
 	"twinscribe/buffer/vfs/memfs"
 )
@@ -177,5 +180,45 @@ func TestOpenReadsOnlyEndsOfSealedSegments(t *testing.T) {
 	}
 	if read := meter.bytes.Load(); read > int64(s.Segments)*1024 || read < int64(s.Segments)*128 {
 		t.Fatalf("%d bytes were read of %d segments with %d bytes", read, s.Segments, s.Bytes)
+	}
+}
+
+// TestTornTailIsNeverNowhere cuts the power at every sync point of a recovery:
+// what is cut off stands in the segment or in quarantine, whole.
+func TestTornTailIsNeverNowhere(t *testing.T) {
+	disk, path, content := written(t, 5, false)
+	tail := strings.Repeat("half a record", 100)
+	put(t, disk, path, append(bytes.Clone(content), tail...))
+	var images []*memfs.FS
+	take := func() {
+		images = append(images, disk.Crash(nil))
+		for seed := range uint64(10) {
+			images = append(images, disk.Crash(rand.New(rand.NewPCG(seed, uint64(len(images))))))
+		}
+	}
+	disk.FailSync(func(string) error { take(); return nil })
+	disk.OnSync(take)
+	b := open(t, disk, "/b", next)
+	disk.FailSync(nil)
+	disk.OnSync(nil)
+	if s := b.Stats(); s.TornBytes != int64(len(tail)) {
+		t.Fatalf("%+v", s)
+	}
+	for i, image := range images {
+		found := false
+		for _, name := range image.Files() {
+			now, err := vfs.ReadFile(image, name)
+			must(t, err)
+			found = found || bytes.Contains(now, []byte(tail))
+		}
+		if !found {
+			t.Fatalf("image %d of %d: the tail is gone: %q", i, len(images), image.Files())
+		}
+		if got, _ := numbers(t, image, path); len(got) != 5 {
+			t.Fatalf("image %d: %v", i, got)
+		}
+	}
+	if len(images) < 100 {
+		t.Fatalf("%d images: the hooks do not work", len(images))
 	}
 }

@@ -265,6 +265,11 @@ func TestHangingDiskHoldsNoCallerBeyondItsContext(t *testing.T) {
 		if s := b.Stats(); s.Stalled != 2*time.Second || s.Failed != 3 {
 			t.Errorf("%+v", s)
 		}
+		time.Sleep(time.Second)
+		began = time.Now()
+		if err := b.Append(t.Context(), Outage, batch("late", 9, 1)); err == nil || time.Since(began) > 0 {
+			t.Errorf("a disk that hangs for 3 s is waited for: %v, %v", time.Since(began), err)
+		}
 		add2 := make(chan error, 1)
 		go func() { add2 <- b.Append(t.Context(), Spill, batch("web", 9, 1)) }()
 		synctest.Wait()

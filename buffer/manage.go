@@ -223,7 +223,7 @@ func (b *Buffer) verifyOne(ctx context.Context) (read int64, more bool) {
 		b.alarm(file, &report)
 		b.mu.Lock()
 		seg.damaged = true
-		seg.problem = fmt.Sprintf("damaged at %d places, %d records are missing", len(report.Damage), report.MissingRecords)
+		seg.problem = fmt.Sprintf("places that are damaged: %d, records that are missing: %d", len(report.Damage), report.MissingRecords)
 		b.mu.Unlock()
 		if err := b.keepDamaged(seg); err != nil {
 			b.log.Error("buffer: a damaged segment could not be copied to quarantine; it is not removed", zapSegment(file), zapError(err))

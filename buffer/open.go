@@ -188,6 +188,9 @@ func (b *Buffer) finish(v *view, report *Report) error {
 		seg.bytes = report.End + int64(len(footer))
 		_, err = f.WriteAt(footer, report.End)
 	}
+	if err == nil {
+		err = f.Sync()
+	}
 	if e := f.Close(); err == nil {
 		err = e
 	}

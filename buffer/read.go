@@ -60,7 +60,7 @@ type Report struct {
 
 // Damaged says whether anything but a torn tail is wrong.
 func (r *Report) Damaged() bool {
-	return len(r.Damage) > 0 || r.Segment.Problem != ""
+	return len(r.Damage) > 0 || r.Segment.Damaged
 }
 
 func (r *Report) add(d Damage) {
@@ -147,7 +147,7 @@ func (v *view) readHeader() error {
 	}
 	h, owner, err := record.ParseFileHeader(b, segmentMagic)
 	if errors.Is(err, record.ErrDamaged) {
-		v.seg.problem = err.Error()
+		v.seg.damaged, v.seg.problem = true, err.Error()
 		return nil
 	}
 	if err != nil {
@@ -156,6 +156,7 @@ func (v *view) readHeader() error {
 	n := v.seg.name
 	named := owner.Is(n.identity.Aggregator)
 	if !named || h.Salt != n.salt || h.Epoch != uint64(n.identity.Epoch) || h.Start != n.identity.Start || h.Number != n.number {
+		v.seg.damaged = true
 		v.seg.problem = fmt.Sprintf("it holds segment %d of start %08x, epoch %d: it was renamed", h.Number, h.Start, h.Epoch)
 	}
 	if !named {
@@ -184,7 +185,7 @@ func (v *view) readFooter() error {
 	v.trailer, v.sealed = t, true
 	v.seg.closed, v.seg.footer, v.seg.records = true, true, t.records
 	if t.indexBytes > maxIndex {
-		v.seg.problem = errIndex.Error()
+		v.seg.damaged, v.seg.problem = true, errIndex.Error()
 		return nil
 	}
 	b = make([]byte, t.indexBytes)
@@ -193,7 +194,7 @@ func (v *view) readFooter() error {
 	}
 	x, reason, err := parseIndex(b, v.salt, t)
 	if errors.Is(err, errIndex) {
-		v.seg.problem = err.Error()
+		v.seg.damaged, v.seg.problem = true, err.Error()
 		return nil
 	}
 	if err != nil {
@@ -243,7 +244,7 @@ func (v *view) scan(f func(*Record) error) (Report, error) {
 		v.compare(&report, found)
 	}
 	v.seg.index, v.seg.records = x, uint64(report.Records)
-	v.seg.damaged = report.Damaged() || v.seg.problem != ""
+	v.seg.damaged = v.seg.damaged || len(report.Damage) > 0
 	report.Segment = v.seg.describe(v.path)
 	return report, err
 }
@@ -267,7 +268,7 @@ func (s *segment) describe(path string) Segment {
 		Name: s.stem + extSegment, Path: path, Identity: s.identity, Number: s.number, Reason: s.reason,
 		Created: time.Unix(0, s.created), Sealed: s.closed, Shipped: s.shipped, Bytes: s.bytes,
 		Records: int64(s.records), Messages: s.index.messages, Parts: s.index.list,
-		Damaged: s.damaged || s.problem != "", Problem: s.problem,
+		Damaged: s.damaged, Problem: s.problem,
 	}
 }
 
@@ -292,7 +293,7 @@ func List(fsys vfs.FS, dir string) ([]Segment, error) {
 		}
 		if err != nil {
 			s = (&segment{name: name, stem: name.stem(), identity: name.identity, number: name.number,
-				shipped: ext == extShipped, problem: err.Error()}).describe(path)
+				shipped: ext == extShipped, damaged: true, problem: err.Error()}).describe(path)
 		}
 		list = append(list, s)
 	}
@@ -300,13 +301,9 @@ func List(fsys vfs.FS, dir string) ([]Segment, error) {
 	return list, nil
 }
 
-// bySegment orders segments as they were written.
-func bySegment(a, b Segment) int {
-	if c := a.Created.Compare(b.Created); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Name, b.Name)
-}
+// bySegment orders segments as they were written, start by start: no clock
+// has a say in it.
+func bySegment(a, b Segment) int { return strings.Compare(a.Name, b.Name) }
 
 func look(fsys vfs.FS, path string) (Segment, error) {
 	v, err := openView(fsys, path)

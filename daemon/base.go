@@ -51,8 +51,8 @@ type base struct {
 
 // openBase takes the state folder's lock and opens everything below it. It
 // dials nothing. What it opened before an error is closed again.
-func openBase(ctx context.Context, cfg *conf.Config, log *zap.Logger, version string) (b *base, err error) {
-	b = &base{cfg: cfg, log: log, now: time.Now, fs: vfs.OS()}
+func openBase(ctx context.Context, cfg *conf.Config, fs vfs.FS, log *zap.Logger, version string) (b *base, err error) {
+	b = &base{cfg: cfg, log: log, now: time.Now, fs: fs}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.close(ctx))
@@ -163,7 +163,7 @@ func (b *base) shipOptions() ship.Options {
 		targets = append(targets, ship.Target{Cluster: s.cluster, Health: s.health})
 	}
 	return ship.Options{
-		Buffer: b.buffer, FS: b.fs, Dir: b.state.Sub("ship"), Targets: targets, Keeper: b.keeper,
+		Identity: b.identity, Buffer: b.buffer, FS: b.fs, Dir: b.state.Sub("ship"), Targets: targets, Keeper: b.keeper,
 		ReplayOutage: func() bool { return b.cfg.Buffer.Replay == "auto" },
 		Log:          b.log.Named("ship"), Now: b.now,
 	}

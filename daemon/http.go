@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -66,8 +67,7 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 // local lets only callers on this machine through.
 func local(f http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		if !fromHere(r) {
 			fail(w, http.StatusForbidden, errors.New("this is answered on the machine itself only"))
 			return
 		}
@@ -77,6 +77,18 @@ func local(f http.HandlerFunc) http.Handler {
 		}
 		f(w, r)
 	})
+}
+
+// fromHere says whether a request comes from this machine: from loopback, or
+// from the very address that it was sent to.
+func fromHere(r *http.Request) bool {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	from := remote.Addr().Unmap()
+	to, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return from.IsLoopback() || to != nil && from == to.AddrPort().Addr().Unmap()
 }
 
 func reply(w http.ResponseWriter, v any) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -53,6 +54,7 @@ func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
 		return nil, err
 	}
 	warnings = append(warnings, later(s.cfg, cfg)...)
+	s.current.Store(cfg)
 	s.setLevel(cfg)
 	s.log.Info("reloaded", zap.Strings("warnings", warnings))
 	return warnings, nil
@@ -82,10 +84,45 @@ func fixed(old, cfg *conf.Config) error {
 		{"clusters", old.Clusters, cfg.Clusters},
 	} {
 		if !reflect.DeepEqual(f.old, f.new) {
-			errs = append(errs, fmt.Errorf("%s: cannot change while the server runs: put back what was there, or restart it (TERM loses nothing)", f.key))
+			errs = append(errs, fmt.Errorf("%s: it cannot change while the server runs: put back what was there, or restart it (TERM loses nothing)",
+				difference(f.key, reflect.ValueOf(f.old), reflect.ValueOf(f.new))))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// difference names the first key at or below one in which two values differ,
+// and both values where they are short.
+func difference(key string, a, b reflect.Value) string {
+	switch a.Kind() {
+	case reflect.Pointer:
+		if !a.IsNil() && !b.IsNil() {
+			return difference(key, a.Elem(), b.Elem())
+		}
+		return key
+	case reflect.Slice:
+		if a.Type().Elem().Kind() != reflect.Struct {
+			break
+		}
+		for i := range min(a.Len(), b.Len()) {
+			if !reflect.DeepEqual(a.Index(i).Interface(), b.Index(i).Interface()) {
+				return difference(fmt.Sprintf("%s[%d]", key, i), a.Index(i), b.Index(i))
+			}
+		}
+		return key
+	case reflect.Struct:
+		for i := range a.NumField() {
+			if f := a.Type().Field(i); !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+				name := f.Tag.Get("mapstructure")
+				if name == "" {
+					name = strings.ToLower(f.Name)
+				}
+				return difference(key+"."+name, a.Field(i), b.Field(i))
+			}
+		}
+		return key
+	}
+	return fmt.Sprintf("%s: %v, was %v", key, b, a)
 }
 
 // later names what was changed and takes effect with the next start.
@@ -97,6 +134,7 @@ func later(old, cfg *conf.Config) (warnings []string) {
 		{"limits.connections", old.Limits.Connections, cfg.Limits.Connections},
 		{"limits.connections_per_ip", old.Limits.ConnectionsPerIP, cfg.Limits.ConnectionsPerIP},
 		{"limits.frame", old.Limits.Frame, cfg.Limits.Frame},
+		{"limits.frame_memory", old.Limits.FrameMemory, cfg.Limits.FrameMemory},
 		{"limits.entries", old.Limits.Entries, cfg.Limits.Entries},
 		{"timeouts.frame", old.Timeouts.Frame, cfg.Timeouts.Frame},
 		{"timeouts.idle", old.Timeouts.Idle, cfg.Timeouts.Idle},

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,7 @@ import (
 
 	"twinscribe/aggregator"
 	"twinscribe/buffer"
+	"twinscribe/buffer/vfs"
 	"twinscribe/conf"
 	"twinscribe/store"
 	"twinscribe/store/files"
@@ -23,11 +25,13 @@ import (
 
 // Options of a server.
 type Options struct {
-	Config  *conf.Config
-	Load    func() (*conf.Config, []string, error) // for a reload
-	Version string
-	Log     *zap.Logger
-	Level   zap.AtomicLevel // of Log: a reload may change it
+	Config   *conf.Config
+	Warnings []string                               // about Config, for the status
+	Load     func() (*conf.Config, []string, error) // for a reload
+	Version  string
+	Log      *zap.Logger
+	Level    zap.AtomicLevel // of Log: a reload may change it
+	FS       vfs.FS          // nil: the operating system's
 }
 
 // A Server is one running twinscribe. Its methods may be called by many
@@ -48,6 +52,9 @@ type Server struct {
 	asked    chan struct{} // of one slot: somebody wants a reload
 	failed   chan error    // of a listener
 
+	current atomic.Pointer[conf.Config] // in force; base.cfg is the one of the start
+	refused atomic.Pointer[time.Time]   // when the buffer last took nothing of what it was given
+
 	mu       sync.Mutex
 	warnings []string // of the configuration in force
 	reloaded reloadStatus
@@ -59,15 +66,19 @@ const twinPatience = 2 * time.Second
 
 // Start opens everything and listens. The server takes calls when Run runs.
 func Start(ctx context.Context, o Options) (*Server, error) {
-	b, err := openBase(ctx, o.Config, o.Log, o.Version)
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	b, err := openBase(ctx, o.Config, o.FS, o.Log, o.Version)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		base: b, o: o, since: time.Now(),
+		base: b, o: o, since: time.Now(), warnings: o.Warnings,
 		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
 		metrics: prometheus.NewRegistry(),
 	}
+	s.current.Store(o.Config)
 	if err := s.open(ctx); err != nil {
 		for _, l := range s.listeners {
 			if l != nil {
@@ -219,9 +230,10 @@ func newBackground(ctx context.Context) *backgroundWork {
 // below, each part while what it needs still runs. What has no time left to be
 // sealed is repaired at the next start: nothing acknowledged depends on it.
 func (s *Server) stopInOrder(life context.Context, health, work, queues, ways *backgroundWork) (left int64, err error) {
-	ctx, cancel := context.WithTimeout(life, s.cfg.Timeouts.Stop)
+	limit := s.inForce().Timeouts.Stop
+	ctx, cancel := context.WithTimeout(life, limit)
 	defer cancel()
-	calls, endCalls := context.WithTimeout(ctx, s.cfg.Timeouts.Stop/4)
+	calls, endCalls := context.WithTimeout(ctx, limit/4)
 	thriftErr := s.thrift.Stop(calls)
 	endCalls()
 	left, err = s.aggregator.Stop(ctx)
@@ -252,6 +264,7 @@ func (s *Server) stopInOrder(life context.Context, health, work, queues, ways *b
 func (s *Server) housekeep(ctx context.Context) {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
+	last := s.buffer.Stats()
 	for {
 		select {
 		case <-ctx.Done():
@@ -259,9 +272,13 @@ func (s *Server) housekeep(ctx context.Context) {
 		case <-every.C:
 			s.segments.update()
 			s.watchDrains()
+			last = s.watchBuffer(last)
 		}
 	}
 }
+
+// inForce is the configuration that the last good reload, or the start, brought.
+func (s *Server) inForce() *conf.Config { return s.current.Load() }
 
 // setLevel makes the log as detailed as a configuration says.
 func (s *Server) setLevel(cfg *conf.Config) {

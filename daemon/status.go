@@ -117,31 +117,58 @@ func (s *Server) bufferStatus() BufferStatus {
 	return st
 }
 
-// fullPart: a buffer of which less than this part is left takes nothing; it is
-// kept for seals (package buffer).
+// fullPart: this part of a buffer takes no messages; it is kept for seals
+// (package buffer).
 const fullPart = 20
+
+// refusedFor is how long a refusal of the buffer counts while nobody tries again.
+const refusedFor = 10 * time.Second
 
 // stalledFor is how long the buffer's disk may be silent before the server
 // calls itself not ready.
 const stalledFor = 10 * time.Second
 
 // notReady says why the server should get no traffic. It touches no disk.
-func (s *Server) notReady() (why []string) {
+func (s *Server) notReady() []string {
 	select {
 	case <-s.stopping:
 		return []string{"stopping"}
 	default:
 	}
 	b := s.buffer.Stats()
-	full, stalled := b.Bytes >= b.MaxBytes-b.MaxBytes/fullPart, b.Stalled > stalledFor
-	if !anyUsable(s.sites) && (full || stalled) {
+	at := s.refused.Load()
+	refused := at != nil && time.Since(*at) < refusedFor
+	return unready(anyUsable(s.sites), refused || roomFor(b) < int64(s.inForce().Queue.MaxBatch), b.Stalled)
+}
+
+// roomFor is how many bytes of messages the buffer's own limit leaves.
+func roomFor(b buffer.Stats) int64 { return b.MaxBytes - b.MaxBytes/fullPart - b.Bytes }
+
+// watchBuffer notes when the buffer has refused what it was given since the
+// last look and taken nothing: the disk may be full long before the limit.
+func (s *Server) watchBuffer(last buffer.Stats) buffer.Stats {
+	b := s.buffer.Stats()
+	switch {
+	case b.Records > last.Records:
+		s.refused.Store(nil)
+	case b.Refused+b.Failed > last.Refused+last.Failed:
+		now := time.Now()
+		s.refused.Store(&now)
+	}
+	return b
+}
+
+// unready says why a server that runs cannot take messages, or soon cannot.
+func unready(usable, full bool, silent time.Duration) (why []string) {
+	stalled := silent > stalledFor
+	if !usable && (full || stalled) {
 		why = append(why, "no cluster is usable and the buffer takes nothing")
 	}
 	if stalled {
-		why = append(why, fmt.Sprintf("the buffer's disk has not answered for %v", b.Stalled.Round(time.Second)))
+		why = append(why, fmt.Sprintf("the buffer's disk has not answered for %v", silent.Round(time.Second)))
 	}
 	return why
 }
 
-// Reasons are the names of the reasons why a segment is written.
+// reasons are all there are why a segment is written.
 var reasons = []buffer.Reason{buffer.Spill, buffer.Outage, buffer.Unrouted, buffer.DeadLetter}

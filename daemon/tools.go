@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"twinscribe/buffer"
+	"twinscribe/buffer/vfs"
 	"twinscribe/conf"
 	"twinscribe/store/repair"
 	"twinscribe/store/ship"
@@ -32,7 +33,7 @@ type Tools struct {
 
 // OpenTools takes the state folder. With ErrServed a server has it.
 func OpenTools(ctx context.Context, cfg *conf.Config, log *zap.Logger, version string) (*Tools, error) {
-	b, err := openBase(ctx, cfg, log, version)
+	b, err := openBase(ctx, cfg, vfs.OS(), log, version)
 	if err != nil {
 		return nil, err
 	}

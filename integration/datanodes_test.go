@@ -110,15 +110,12 @@ func TestProveOnlyDataNode(t *testing.T) {
 	if testing.Short() {
 		faults = faults[:2]
 	}
-	for _, categories := range []int{1, 100} {
+	for _, categories := range pick([]int{100}, []int{1, 100}) {
 		for _, f := range faults {
 			t.Run(fmt.Sprintf("categories=%d/%s/%s", categories, f.who, f.what), func(t *testing.T) {
 				s := lab.NewServer(t, twoClusters(n1, n2, ""))
 				s.Start()
 				loseOnly(t, s, n1, categories, f.who, f.what, f.restart)
-				if code := s.Stop(); code != 0 {
-					t.Errorf("the server stopped with %d", code)
-				}
 				n1.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
 				n2.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
 			})
@@ -179,14 +176,13 @@ func loseOnly(t *testing.T, s *lab.Server, n1 *lab.Hadoop, categories int, who, 
 	if p50 > 10*p50b+50*time.Millisecond {
 		t.Errorf("afterwards p50 %v, before %v", p50, p50b)
 	}
-	lab.Eventually(t, 30*time.Second, "everything visible", func() bool {
-		_, code := s.Read(drainReader, "--all")
-		return code == 0
-	})
-	b := readAll(t, s, hs, size)
-	t.Logf("twinscribe read: %v", b)
-	b.MustBalance(t)
 	if torn := openNames(t, n1); len(torn) > categories {
 		t.Errorf("%d open files on N1, more than the %d being written: %v", len(torn), categories, torn[0])
 	}
+	if code := s.Stop(); code != 0 {
+		t.Errorf("the server stopped with %d", code)
+	}
+	b := readAll(t, s, hs, size)
+	t.Logf("twinscribe read: %v", b)
+	b.MustBalance(t)
 }

@@ -37,7 +37,6 @@ func TestProveHA(t *testing.T) {
 			one := fmt.Sprintf("[%q]", n1.Addr)
 			pair := fmt.Sprintf("[%q, %q]", n1.Addrs[first], n1.Addrs[second])
 			s := lab.NewServer(t, strings.Replace(twoClusters(n1.Hadoop, n2, ""), one, pair, 1))
-			s.Start()
 			changeRoles(t, s, n1, v.faults)
 			n1.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
 			n2.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
@@ -70,6 +69,9 @@ var (
 
 func changeRoles(t *testing.T, s *lab.Server, n1 *lab.HA, faults []haFault) {
 	const size, batch = 200, 10
+	standby := n1.Other(n1.Active())
+	n1.Do(standby, "stop") // one that hangs is in nobody's way, not even as the first one asked
+	s.Start()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	// Files that are open need no NameNode, so one client begins a category twice a second.
@@ -83,6 +85,13 @@ func changeRoles(t *testing.T, s *lab.Server, n1 *lab.HA, faults []haFault) {
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
 	lab.Eventually(t, 30*time.Second, "files open on n1", func() bool { return s.Metric("twinscribe_files_open", `cluster="n1"`) >= 5 })
+	var st status
+	s.Get("/v1/status", &st)
+	t.Logf("the standby hangs: stored %v, n1 is %s", st.Totals.Stored, clusterState(t, s, "n1"))
+	if len(st.Totals.Stored) != 1 {
+		t.Errorf("stored %v while the standby hung, want all on n1", st.Totals.Stored)
+	}
+	n1.Do(standby, "cont")
 	var windows []haWindow
 	for _, f := range faults {
 		windows = append(windows, takeRole(t, s, n1, f))
@@ -107,9 +116,13 @@ func changeRoles(t *testing.T, s *lab.Server, n1 *lab.HA, faults []haFault) {
 	if code := s.Stop(); code != 0 {
 		t.Errorf("the server stopped with %d", code)
 	}
-	if stderr, code := s.Read(drainReader, "--all"); code != 0 {
-		t.Errorf("read ended with %d: %s", code, stderr)
-	}
+	lab.Eventually(t, 30*time.Second, "everything counted in read", func() bool {
+		stderr, code := s.Read(drainReader, "--all")
+		if code != 0 {
+			t.Logf("read ended with %d: %s", code, stderr)
+		}
+		return code == 0
+	})
 	b := readAll(t, s, hs, size)
 	t.Logf("twinscribe read: %v", b)
 	b.MustBalance(t)

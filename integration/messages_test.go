@@ -17,7 +17,7 @@ import (
 // Messages that are no plain lines come back the same from N1, from N2 and from the buffer.
 func TestProveOddMessages(t *testing.T) {
 	n1, n2 := lab.StartHadoop(t, "N1", 1), lab.StartHadoop(t, "N2", 1)
-	s := lab.NewServer(t, twoClusters(n1, n2, ""))
+	s := lab.NewServer(t, twoClusters(n1, n2, "visible_within: 5s\n"))
 	s.Start()
 	mebi := bytes.Repeat([]byte("0123456789abcde\n"), 1<<16)
 	odd := [][]byte{

@@ -5,6 +5,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"sync/atomic"
@@ -19,7 +20,7 @@ import (
 // with twinscribe.
 func TestProveRealInput(t *testing.T) {
 	n1, n2 := lab.StartHadoop(t, "N1", 1), lab.StartHadoop(t, "N2", 1)
-	s := lab.NewServer(t, twoClusters(n1, n2, ""))
+	s := lab.NewServer(t, twoClusters(n1, n2, fmt.Sprintf("visible_within: %v\n", pick(5*time.Second, time.Minute))))
 	s.Start()
 	t.Run("access.log", func(t *testing.T) { sendAccessLog(t, s) })
 

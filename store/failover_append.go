@@ -102,12 +102,14 @@ func (a *attempt) hold(i int) {
 	a.held = append(a.held, asked{place: i, err: fmt.Errorf("%w: %s", cluster.ErrHeld, state)})
 }
 
-// budget is what place i gets of the batch's time.
+// budget is what place i gets of the batch's time. A fallback gets more than is
+// left where that is little: what it has begun to write is in doubt, and to
+// refuse it then would let the client send what is stored a second time.
 func (a *attempt) budget(i int) time.Duration {
 	left := time.Until(a.hard)
 	switch {
 	case a.f.places[i].Health == nil:
-		return max(left, reserve)
+		return max(left, a.f.o.WriteTimeout)
 	case len(a.f.fallbacks) > 0:
 		left -= reserve
 	}

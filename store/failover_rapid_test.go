@@ -111,8 +111,8 @@ func (m *machine) do(rt *rapid.T, ctx context.Context, b *store.Batch, waited ti
 	begun := time.Now()
 	b.Since = begun.Add(-waited)
 	rest, err := m.f.Append(ctx, b)
-	const late = 400 * time.Millisecond // what the buffer gets of a batch whose time is over
-	if took := time.Since(begun); took > max(3*time.Second-waited, late) {
+	const own = 2 * time.Second // what the buffer gets, also of a batch whose time is over
+	if took := time.Since(begun); took > max(3*time.Second-waited-400*time.Millisecond, 0)+own {
 		rt.Fatalf("batch %d took %v after it had waited %v", b.First, took, waited)
 	}
 	m.noteDoubts(b.First)

@@ -44,17 +44,24 @@ func SaltedChecksum(salt uint64, b []byte) uint32 {
 }
 
 // saltSum is the state of a checksum that has seen the salt.
-func saltSum(salt uint64) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], salt)
-	return crc32.Checksum(b[:], table)
-}
+func saltSum(salt uint64) uint32 { return update64(0, salt) }
 
 // bodySum is the state of a body's checksum before the body.
-func bodySum(salted uint32, number uint64) uint32 {
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], number)
-	return crc32.Update(salted, table, b[:])
+func bodySum(salted uint32, number uint64) uint32 { return update64(salted, number) }
+
+// update64 is crc32.Update for the eight bytes of n, without a slice that
+// would have to be allocated.
+func update64(sum uint32, n uint64) uint32 {
+	return update32(update32(sum, uint32(n)), uint32(n>>32))
+}
+
+func update32(sum, n uint32) uint32 {
+	sum = ^sum
+	for range 4 {
+		sum = table[byte(sum)^byte(n)] ^ sum>>8
+		n >>= 8
+	}
+	return ^sum
 }
 
 // Size is how many bytes a record with a body of n bytes takes in a file.
@@ -92,11 +99,7 @@ func PutHeader(dst []byte, salt, number uint64, body ...[]byte) uint32 {
 
 // AddSum adds a record's body checksum to the checksum over all of a file, as
 // Report.Sums has it.
-func AddSum(sums, sum uint32) uint32 {
-	var b [4]byte
-	binary.LittleEndian.PutUint32(b[:], sum)
-	return crc32.Update(sums, table, b[:])
-}
+func AddSum(sums, sum uint32) uint32 { return update32(sums, sum) }
 
 // AppendRecord appends a whole record to dst: header, body, padding. The body
 // is 1 to MaxBody bytes.

@@ -294,6 +294,29 @@ func TestBodiesLargerThanTheWindowComeBack(t *testing.T) {
 	}
 }
 
+func TestChecksumsAreThoseOfTheBytes(t *testing.T) {
+	le := binary.LittleEndian
+	h := make([]byte, HeaderSize)
+	sum := PutHeader(h, salt, 0x1122334455667788, []byte("ab"), nil, []byte("c"))
+	salted := le.AppendUint64(nil, salt)
+	if want := Checksum(append(bytes.Clone(salted), h[:16]...)); le.Uint32(h[16:]) != want {
+		t.Errorf("header check %08x, want %08x", le.Uint32(h[16:]), want)
+	}
+	want := Checksum(append(append(bytes.Clone(salted), h[8:16]...), "abc"...))
+	if sum != want || le.Uint32(h[20:]) != want {
+		t.Errorf("body check %08x and %08x, want %08x", sum, le.Uint32(h[20:]), want)
+	}
+	if got := SaltedChecksum(salt, []byte("abc")); got != Checksum(append(bytes.Clone(salted), "abc"...)) {
+		t.Errorf("salted checksum %08x", got)
+	}
+	if got := AddSum(AddSum(0, 1), 0xdeadbeef); got != Checksum([]byte{1, 0, 0, 0, 0xef, 0xbe, 0xad, 0xde}) {
+		t.Errorf("sum of sums %08x", got)
+	}
+	if n := testing.AllocsPerRun(100, func() { PutHeader(h, salt, 1, salted) }); n != 0 {
+		t.Errorf("a header costs %v allocations", n)
+	}
+}
+
 func TestFileHeaderComesBack(t *testing.T) {
 	h := FileHeader{Magic: "TESTFIL1", Flags: 3, Salt: salt, Start: 0x7f3c91d2, Number: 17, Epoch: 42, First: 1, Created: 1763800000000000000, Owner: "ag1"}
 	b := h.Append(nil)

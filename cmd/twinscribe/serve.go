@@ -70,7 +70,7 @@ func serve(c *cobra.Command, f *configFlags) error {
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
 	s, err := daemon.Start(ctx, daemon.Options{
-		Config: cfg, Load: f.load, Version: version, Log: log, Level: level,
+		Config: cfg, Warnings: warnings, Load: f.load, Version: version, Log: log, Level: level,
 	})
 	if err != nil {
 		return err

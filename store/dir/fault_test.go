@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -23,7 +24,8 @@ import (
 func TestFailedWriteOrSyncIsTheEndOfTheFile(t *testing.T) {
 	for _, kind := range []faultfs.Kind{faultfs.Write, faultfs.Sync, faultfs.Stat} {
 		t.Run(string(kind), func(t *testing.T) {
-			fsys := faultfs.New(memfs.New(), nil)
+			disk := memfs.New()
+			fsys := faultfs.New(disk, nil)
 			c, watch := newCluster(t, fsys, "/root")
 			f := create(t, c, "file")
 			must(t, f.Append(t.Context(), [][]byte{[]byte("one\n")}))
@@ -43,8 +45,14 @@ func TestFailedWriteOrSyncIsTheEndOfTheFile(t *testing.T) {
 			}
 			closed, err := c.Recover(t.Context(), "file")
 			must(t, err)
-			if got := content(t, c, "file"); !closed || !bytes.HasPrefix(got, []byte("one\n")) {
+			got := content(t, c, "file")
+			if !closed || !bytes.HasPrefix(got, []byte("one\n")) {
 				t.Fatalf("recovered: %v, %q", closed, got)
+			}
+			after, err := vfs.ReadFile(disk.Crash(nil), "/root/file")
+			must(t, err)
+			if !bytes.Equal(after, got) { // its length is final
+				t.Fatalf("recovered: %q, after a power cut: %q", got, after)
 			}
 		})
 	}
@@ -292,35 +300,19 @@ func TestAcknowledgedBytesSurviveAPowerCut(t *testing.T) {
 	root := "/mnt/root"
 	c, _ := newCluster(t, disk, root)
 	var acked, replaced atomic.Int64
-	var images, checked int
-	check := func(image vfs.FS, at int64, version int64) {
-		later, _ := newCluster(t, image, root, func(o *Options) { o.Create = false })
-		must(t, later.Ping(t.Context()))
-		if at >= 0 {
-			name := "a/b/_file.open"
-			if _, err := later.Stat(t.Context(), name); err != nil {
-				name = "a/b/file" // renamed by then
-			}
-			closed, err := later.Recover(t.Context(), name)
-			must(t, err)
-			if got := content(t, later, name); !closed || int64(len(got)) < at || !bytes.Equal(got[:at], text(at)) {
-				t.Fatalf("%d bytes are left of %d acknowledged", len(got), at)
-			}
-			checked++
-		}
-		if version > 0 {
-			if got := content(t, later, "state"); len(got) == 0 || int64(got[0]) < version {
-				t.Fatalf("state %v is older than version %d", got, version)
-			}
-		}
+	type cut struct {
+		disk        *memfs.FS
+		at, version int64
+	}
+	var cuts []cut
+	take := func() {
+		at, version := acked.Load(), replaced.Load() // before the image is taken
+		cuts = append(cuts, cut{disk.Crash(nil), at, version})
+		cuts = append(cuts, cut{disk.Crash(rand.New(rand.NewPCG(uint64(len(cuts)), 7))), at, version})
 	}
 	acked.Store(-1)
-	disk.OnSync(func() {
-		images++
-		at, version := acked.Load(), replaced.Load()
-		check(disk.Crash(nil), at, version)
-		check(disk.Crash(rand.New(rand.NewPCG(uint64(images), 7))), at, version)
-	})
+	disk.OnSync(take)
+	disk.FailSync(func(string) error { take(); return nil })
 	f := create(t, c, "a/b/_file.open")
 	acked.Store(0)
 	for at := int64(0); at < 5000; at += 700 {
@@ -331,15 +323,54 @@ func TestAcknowledgedBytesSurviveAPowerCut(t *testing.T) {
 	}
 	must(t, f.Seal(t.Context()))
 	must(t, c.Rename(t.Context(), "a/b/_file.open", "a/b/file"))
-	if done, err := c.Truncate(t.Context(), "a/b/file", acked.Load()); !done || err != nil {
-		t.Fatal(done, err)
+	disk.OnSync(nil)
+	disk.FailSync(nil)
+
+	checked := 0
+	for _, cut := range cuts {
+		later, _ := newCluster(t, cut.disk, root, func(o *Options) { o.Create = false })
+		must(t, later.Ping(t.Context()))
+		if cut.at >= 0 {
+			name := "a/b/_file.open"
+			if _, err := later.Stat(t.Context(), name); err != nil {
+				name = "a/b/file" // renamed by then
+			}
+			closed, err := later.Recover(t.Context(), name)
+			must(t, err)
+			if got := content(t, later, name); !closed || int64(len(got)) < cut.at || !bytes.Equal(got[:cut.at], text(cut.at)) {
+				t.Fatalf("%d bytes are left of %d acknowledged", len(got), cut.at)
+			}
+			checked++
+		}
+		if cut.version > 0 {
+			if got := content(t, later, "state"); len(got) == 0 || int64(got[0]) < cut.version {
+				t.Fatalf("state %v is older than version %d", got, cut.version)
+			}
+		}
 	}
-	if images < 25 || checked < 40 {
-		t.Fatalf("%d images, %d files checked: the hook does not work", images, checked)
+	if len(cuts) < 100 || checked < 80 {
+		t.Fatalf("%d images, %d files checked: the hooks do not work", len(cuts), checked)
 	}
-	image := disk.Crash(nil)
-	if got := image.Files(); !strings.Contains(strings.Join(got, " "), "/mnt/root/a/b/file") {
-		t.Fatalf("the renamed file is not durable: %q", got)
+
+	// What has an answer is durable, without another sync.
+	durable := func(want int64) {
+		t.Helper()
+		info, err := disk.Crash(nil).Stat("/mnt/root/a/b/file")
+		must(t, err)
+		if info.Size() != want {
+			t.Fatalf("%d bytes are durable, want %d", info.Size(), want)
+		}
+	}
+	durable(acked.Load())
+	done, err := c.Truncate(t.Context(), "a/b/file", 1234)
+	must(t, err)
+	if !done {
+		t.Fatal("the truncation is not done")
+	}
+	durable(1234)
+	must(t, c.Remove(t.Context(), "a/b/file"))
+	if _, err := disk.Crash(nil).Stat("/mnt/root/a/b/file"); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("after a removal: %v", err)
 	}
 }
 
@@ -376,6 +407,9 @@ func TestFencingCanBeCutOffAnywhere(t *testing.T) {
 		}
 		if got := content(t, c, "a/file"); string(got) != "acknowledged\n" {
 			t.Fatalf("call %d failed: the file holds %q", n, got)
+		}
+		if got, err := vfs.ReadFile(disk.Crash(nil), "/root/a/file"); err != nil || string(got) != "acknowledged\n" {
+			t.Fatalf("call %d failed: after a power cut the file holds %q, %v", n, got, err)
 		}
 		if failures.Load() < int64(n) {
 			if n < 10 {

@@ -138,8 +138,11 @@ func (c *Cluster) recover(full string) error {
 	if e := f.Close(); err == nil {
 		err = e
 	}
-	if err != nil || !locked {
+	if err != nil {
 		return err
+	}
+	if !locked {
+		return c.endFence(full, old)
 	}
 	c.count.fenced.Add(1)
 	// Once the name is gone the writer acknowledges nothing. What it has
@@ -162,10 +165,20 @@ func (c *Cluster) copyFenced(old, full string) error {
 	if err := c.fs.RenameNoReplace(tmp, full); err != nil {
 		return err
 	}
+	return c.endFence(full, old)
+}
+
+// endFence makes the file's name durable and only then removes what its copy
+// was made from, where there is such a file: also the one of an earlier
+// Recover that ended between the two.
+func (c *Cluster) endFence(full, old string) error {
 	if err := c.fs.SyncDir(filepath.Dir(full)); err != nil {
 		return err
 	}
-	return c.fs.Remove(old)
+	if err := c.fs.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 func (c *Cluster) copyFile(from, to string) error {

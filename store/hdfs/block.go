@@ -34,7 +34,10 @@ func (f *File) begin(ctx context.Context, m manner) error {
 			return after(stop, last)
 		}
 		if !f.probe && !c.ob.MayBegin() {
-			return after(fmt.Errorf("beginning a block: %w", cluster.ErrHeld), last)
+			if last != nil { // held off meanwhile, perhaps for what was met here
+				return unavailable(last)
+			}
+			return fmt.Errorf("beginning a block: %w", cluster.ErrHeld)
 		}
 		var avoid []node
 		if avoiding {

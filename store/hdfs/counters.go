@@ -18,6 +18,7 @@ type counters struct {
 	blocks     atomic.Int64 // blocks begun
 	files      atomic.Int64 // files created
 	bytes      atomic.Int64 // acknowledged
+	fewest     atomic.Int64 // nodes that an acknowledged append stood on, at the least; 0: none yet
 
 	mu    sync.Mutex
 	calls map[string]int64 // NameNode calls by method
@@ -32,6 +33,16 @@ func (c *counters) call(method string) {
 	c.mu.Unlock()
 }
 
+// stoodOn notes how many nodes an acknowledged append stands on.
+func (c *counters) stoodOn(nodes int) {
+	for n := int64(nodes); ; {
+		old := c.fewest.Load()
+		if old != 0 && old <= n || c.fewest.CompareAndSwap(old, n) {
+			return
+		}
+	}
+}
+
 // snapshot is what Cluster.Counters answers.
 func (c *counters) snapshot() map[string]int64 {
 	m := map[string]int64{
@@ -44,6 +55,8 @@ func (c *counters) snapshot() map[string]int64 {
 		"blocks":        c.blocks.Load(),
 		"files_created": c.files.Load(),
 		"bytes":         c.bytes.Load(),
+
+		"fewest_replicas": c.fewest.Load(),
 	}
 	c.mu.Lock()
 	calls := maps.Clone(c.calls)

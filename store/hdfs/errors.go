@@ -94,9 +94,18 @@ func over(ctx context.Context, what string) error {
 	if ctx.Err() == nil {
 		return nil
 	}
-	err := fmt.Errorf("%s: %w", what, context.Cause(ctx))
-	if errors.Is(err, context.DeadlineExceeded) {
-		return unavailable(err)
+	return overAt(ctx, errors.New(what))
+}
+
+// overAt is over where an error says what the operation met last.
+func overAt(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(err, cause):
+	case errors.Is(cause, context.DeadlineExceeded):
+		err = unavailable(fmt.Errorf("%w: %w", err, cause))
+	default: // what it met does not count
+		err = fmt.Errorf("%v: %w", err, cause)
 	}
 	return err
 }

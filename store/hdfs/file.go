@@ -144,6 +144,7 @@ func (f *File) Append(ctx context.Context, p [][]byte) error {
 		f.acked.Add(size)
 		f.c.count.bytes.Add(size)
 		if !f.probe {
+			f.c.count.stoodOn(len(f.nodes))
 			f.c.ob.Acknowledged()
 		}
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -193,3 +194,5 @@ func wantErr(t testing.TB, err error, is ...error) {
 		}
 	}
 }
+
+func contains(err error, text string) bool { return strings.Contains(err.Error(), text) }

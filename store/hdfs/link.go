@@ -63,6 +63,7 @@ func (l *link) send(ctx context.Context, call int32, b []byte, ch chan<- answer)
 	case <-l.gone:
 		return errBroken
 	case <-ctx.Done():
+		l.forget(call)
 		return over(ctx, "sending")
 	}
 }

@@ -63,23 +63,24 @@ func (f *File) restart(ctx context.Context, cause error) error {
 }
 
 // lost notes the nodes that failed and answers those that are left.
-func (f *File) lost(nodes []node, cause error) (left []node) {
+func (f *File) lost(nodes []node, cause error) (left, gone []node) {
 	var bad *nodeError
 	if !errors.As(cause, &bad) {
-		return nodes
+		return nodes, nil
 	}
 	for i, n := range nodes {
 		if !slices.Contains(bad.nodes, i) {
 			left = append(left, n)
 			continue
 		}
+		gone = append(gone, n)
 		f.c.nodes.exclude(n, bad.why)
 		if held, ok := f.c.sayLost.now(); ok {
 			f.c.log.Warn("a DataNode failed: going on without it",
 				zap.String("node", n.addr), zap.String("path", f.path), zap.Error(bad.err), zap.Int("not_told", held))
 		}
 	}
-	return left
+	return left, gone
 }
 
 // recover makes a new pipeline of the nodes that are left, under a new
@@ -89,7 +90,8 @@ func (f *File) recover(ctx context.Context, cause error, stage uint64) error {
 	f.pipe.close()
 	f.torn = true
 	nodes := slices.Clone(f.nodes)
-	again := false // the last node was asked a second time
+	var gone []node // those that failed in this recovery
+	again := false  // the last node was asked a second time
 	for {
 		if stop := over(ctx, "recovering the pipeline"); stop != nil {
 			return after(stop, cause)
@@ -99,7 +101,9 @@ func (f *File) recover(ctx context.Context, cause error, stage uint64) error {
 		case errors.As(cause, &bad) && len(nodes) == 1 && bad.why != dead && !again:
 			again = true // it closed the connection: it may live, and the lease may be lost
 		case errors.As(cause, &bad):
-			nodes = f.lost(nodes, cause)
+			var g []node
+			nodes, g = f.lost(nodes, cause)
+			gone = append(gone, g...)
 		case cause != nil:
 			return cause
 		}
@@ -109,7 +113,7 @@ func (f *File) recover(ctx context.Context, cause error, stage uint64) error {
 		if err := f.c.starts.take(ctx); err != nil { // or the DataNodes' listen queues overflow
 			return after(err, cause)
 		}
-		err := f.rebuild(ctx, &nodes, cause, stage)
+		err := f.rebuild(ctx, &nodes, gone, cause, stage)
 		f.c.starts.give()
 		if err == nil {
 			return nil
@@ -127,11 +131,11 @@ func after(err, cause error) error {
 
 // rebuild makes a pipeline of nodes, to which it adds those that it lacks. An
 // error that is no *nodeError is final.
-func (f *File) rebuild(ctx context.Context, nodes *[]node, cause error, stage uint64) error {
+func (f *File) rebuild(ctx context.Context, nodes *[]node, gone []node, cause error, stage uint64) error {
 	c := f.c
 	*nodes = c.nodes.living(*nodes, f.min)
 	for stage == stageRecover && len(*nodes) < f.min {
-		if err := f.replace(ctx, nodes); err != nil {
+		if err := f.replace(ctx, nodes, gone); err != nil {
 			return after(err, cause)
 		}
 	}
@@ -173,7 +177,8 @@ func (f *File) adopt(b block, nodes []node, p *pipe) {
 
 // replace lets a DataNode that is not among nodes copy the block as far as it
 // is acknowledged, and adds it. A *nodeError says which of *nodes failed then.
-func (f *File) replace(ctx context.Context, nodes *[]node) error {
+// None of gone is tried.
+func (f *File) replace(ctx context.Context, nodes *[]node, gone []node) error {
 	c := f.c
 	short := fmt.Errorf("%d DataNodes left of %d wanted at least", len(*nodes), f.min)
 	if err := f.copyable(ctx); err != nil {
@@ -181,7 +186,7 @@ func (f *File) replace(ctx context.Context, nodes *[]node) error {
 	}
 	b := f.block
 	b.size = f.off
-	l, spare, err := f.spare(ctx, b, *nodes)
+	l, spare, err := f.spare(ctx, b, *nodes, gone)
 	if err != nil {
 		return fmt.Errorf("%w: %w", short, err)
 	}
@@ -201,9 +206,9 @@ func (f *File) replace(ctx context.Context, nodes *[]node) error {
 
 // spare asks the NameNode for a DataNode more; rather for one that failed a
 // while ago than for none.
-func (f *File) spare(ctx context.Context, b block, have []node) (located, node, error) {
+func (f *File) spare(ctx context.Context, b block, have, gone []node) (located, node, error) {
 	for _, why := range []proof{refused, quiet} {
-		l, err := f.c.nn.additionalDataNode(ctx, f, b, have, f.c.nodes.avoid(why))
+		l, err := f.c.nn.additionalDataNode(ctx, f, b, have, append(f.c.nodes.avoid(why), gone...))
 		if err != nil {
 			return located{}, node{}, err
 		}

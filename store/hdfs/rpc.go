@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,7 @@ func (r *rpc) call(ctx context.Context, m manner, method string, req []byte) ([]
 		rpc: r, m: m, method: method, req: req,
 		id:      r.calls.Add(1),
 		answers: make(chan answer, 16),
-		silent:  time.NewTimer(r.timeout / 2),
+		silent:  time.NewTimer(r.timeout),
 	}
 	defer c.end()
 	for {
@@ -100,8 +101,8 @@ func (r *rpc) call(ctx context.Context, m manner, method string, req []byte) ([]
 		if done {
 			return body, err
 		}
-		if stop := over(ctx, err.Error()); stop != nil {
-			return nil, stop
+		if ctx.Err() != nil {
+			return nil, overAt(ctx, err)
 		}
 	}
 }
@@ -118,7 +119,8 @@ type call struct {
 	pauses  int
 	answers chan answer
 	silent  *time.Timer
-	on      []*link // where it waits for an answer, the oldest first
+	again   bool    // send, although an answer may still come
+	on      []*link // where an answer may come, the oldest first
 }
 
 func (c *call) end() {
@@ -128,57 +130,63 @@ func (c *call) end() {
 	}
 }
 
-// try sends the call once and waits for what happens next. Without done, err
-// says why it should be tried again.
+// try sends the call, unless it waits for an answer already, and waits for what
+// happens next. Without done, err says why it should be tried again.
 func (c *call) try(ctx context.Context) (body []byte, done bool, err error) {
-	l, err := c.rpc.link(ctx)
-	if err != nil { // every address was tried
-		if ctx.Err() != nil {
-			return nil, false, err
+	if len(c.on) == 0 || c.again {
+		if done, err = c.send(ctx); err != nil {
+			return nil, done, err
 		}
-		err = unavailable(fmt.Errorf("%s: %w", c.method, err))
-		if c.m == brisk || errors.Is(err, errClosed) {
-			return nil, true, err
-		}
-		c.pause(ctx)
-		return nil, false, err
 	}
-	c.wait(l)
-	sent := time.Now()
-	if err = l.send(ctx, c.id, c.frame(), c.answers); errors.Is(err, errBroken) {
-		c.rpc.leave(l, true)
-		c.pause(ctx)
-		return nil, false, unavailable(fmt.Errorf("%s: %w", c.method, err))
-	}
+	begun := time.Now()
+	c.silent.Reset(c.rpc.timeout / 2)
 	select {
 	case a := <-c.answers:
+		c.on = slices.DeleteFunc(c.on, func(l *link) bool { return l == a.from })
 		return c.settle(ctx, a)
 	case <-c.silent.C:
-		c.rpc.leave(l, true)
-		if c.m == patient {
-			c.silent.Reset(c.rpc.timeout / 2)
-		}
+		c.leave()
+		c.again = true
 	case <-ctx.Done():
-		if time.Since(sent) >= c.rpc.timeout/4 { // a shorter wait proves nothing
-			c.rpc.leave(l, true)
+		if time.Since(begun) >= c.rpc.timeout/4 { // a shorter wait proves nothing
+			c.leave()
 		}
 	}
 	return nil, false, fmt.Errorf("%s: NameNode: %w", c.method, errSilent)
 }
 
-// wait notes that an answer may come on l. Two links are enough: one that hangs
-// and one that may not.
-func (c *call) wait(l *link) {
-	for _, o := range c.on {
-		if o == l {
-			return
+// leave makes others' calls take another link than those that are silent.
+func (c *call) leave() {
+	for _, l := range c.on {
+		c.rpc.leave(l, true)
+	}
+}
+
+func (c *call) send(ctx context.Context) (done bool, err error) {
+	l, err := c.rpc.link(ctx)
+	if err != nil { // every address was tried
+		if ctx.Err() != nil {
+			return false, err
 		}
+		err = unavailable(fmt.Errorf("%s: %w", c.method, err))
+		if c.m == brisk || errors.Is(err, errClosed) {
+			return true, err
+		}
+		c.pause(ctx)
+		return false, err
 	}
-	if len(c.on) == 2 {
+	if err = l.send(ctx, c.id, c.frame(), c.answers); errors.Is(err, errBroken) {
+		c.rpc.leave(l, true)
+		c.pause(ctx)
+		return false, unavailable(fmt.Errorf("%s: %w", c.method, err))
+	}
+	c.again = false
+	c.on = append(slices.DeleteFunc(c.on, func(o *link) bool { return o == l }), l)
+	if len(c.on) > 2 { // one that hangs and one that may not are enough
 		c.on[0].forget(c.id)
-		c.on = append(c.on[:0], c.on[1])
+		c.on = slices.Delete(c.on, 0, 1)
 	}
-	c.on = append(c.on, l)
+	return false, err
 }
 
 func (c *call) frame() []byte {

@@ -11,24 +11,39 @@ import (
 // Publish implements cluster.File: the NameNode is told the length of the block
 // being written.
 func (f *File) Publish(ctx context.Context) error {
-	if err := f.hold(ctx); err != nil {
+	length, err := f.publishable(ctx)
+	if err != nil {
 		return fmt.Errorf("publish %s: %w", f.path, err)
 	}
-	defer f.release()
-	if err := f.usable(); err != nil {
-		return err
-	}
-	length := f.off
-	if f.pipe == nil || f.off == 0 { // the last block is a finished one, or there is nothing
-		if f.prev == nil || f.pipe != nil {
-			return nil
-		}
-		length = f.prev.size
+	if length == 0 {
+		return nil
 	}
 	if err := f.c.nn.fsync(ctx, f, length); err != nil {
 		return f.c.tell(fmt.Errorf("publish %s: %w", f.path, err))
 	}
 	return nil
+}
+
+// publishable is the acknowledged length of the last block that the NameNode
+// knows; 0: there is nothing to tell. The file is let go before the NameNode is
+// called, so that a silent one holds up no Append. If the next block begins
+// meanwhile the NameNode takes the length for that block's, until it is told
+// the right one: a reader asks for no more than what is acknowledged.
+func (f *File) publishable(ctx context.Context) (int64, error) {
+	if err := f.hold(ctx); err != nil {
+		return 0, err
+	}
+	defer f.release()
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	switch {
+	case f.pipe != nil:
+		return f.off, nil
+	case f.prev != nil:
+		return f.prev.size, nil
+	}
+	return 0, nil
 }
 
 // Seal implements cluster.File: the last block is finished on its DataNodes and

@@ -117,6 +117,17 @@ func TestACountedRangeNeverHidesAnExactOne(t *testing.T) {
 		}
 	}
 	sameLines(t, got, []batch{numbered("exact", 1, 4), exact, numbered("exact", 7, 3)})
+
+	w = testWorld(t) // also one that begins before it, in a later file
+	w.sealed(web("n1", 1, asLines(3, numbered("m", 3, 6))))
+	w.sealed(web("n2", 9, numbered("m", 1, 5)))
+	w.inventories("n1")
+	got, report := w.read(Query{Category: "web"})
+	w.wantText(got, numbered("m", 1, 8))
+	w.wantUncounted(report)
+	if got[4].place != "n2" || got[5].place != "n1" {
+		t.Errorf("sequences 5 and 6 are taken from %s and %s", got[4].place, got[5].place)
+	}
 }
 
 func TestOverlapIsTheLongestCommonEnd(t *testing.T) {

@@ -15,7 +15,8 @@ type emitter struct {
 	report *Report
 	calls  *seenCalls // of the category and partition; nil: batch ids do not count
 
-	skip   []interval // sequences that are left out, in order, apart from one another
+	left   []interval // sequences that are left out of the winner, in order, apart from one another
+	skip   []interval // those of them that are still to come
 	marked []*catalog.BatchSpan
 	buf    []byte // chunks of files
 	feeds  []catalog.Span
@@ -25,7 +26,7 @@ type emitter struct {
 // begin prepares for the sequences of w, which the spans belong to: those that
 // were printed before are left out.
 func (e *emitter) begin(w winner, spans []catalog.BatchSpan) {
-	e.skip, e.marked = e.skip[:0], e.marked[:0]
+	e.left, e.skip, e.marked = e.left[:0], nil, e.marked[:0]
 	if e.calls == nil {
 		return
 	}
@@ -34,19 +35,27 @@ func (e *emitter) begin(w winner, spans []catalog.BatchSpan) {
 		if s.First > w.to || s.First+uint64(s.Messages) <= w.from {
 			continue
 		}
-		e.skip = e.calls.take(e.skip, s, w.from, w.to)
+		e.left = e.calls.take(e.left, s, w.from, w.to)
 		e.marked = append(e.marked, s)
 	}
-	e.skip = join(e.skip)
+	e.left = join(e.left)
+	e.skip = e.left
 }
 
-// end takes back the marks of what was not given out, from next on.
+// end takes back the marks of what was not given out, from next on. What was
+// left out was marked by somebody else.
 func (e *emitter) end(next, to uint64) {
-	if next > to {
+	if next > to || len(e.marked) == 0 {
 		return
 	}
-	for _, s := range e.marked {
-		e.calls.forget(s, next)
+	from := next
+	for _, v := range append(e.left, interval{to + 1, to + 1}) {
+		if from < v.first {
+			for _, s := range e.marked {
+				e.calls.forget(s, from, v.first-1)
+			}
+		}
+		from = max(from, v.last+1)
 	}
 }
 

@@ -115,10 +115,10 @@ func (g *generation) mark(k call, p part) {
 	}
 }
 
-// forget takes back what take marked of sequences from on: they could not be
+// forget takes back what take marked of sequences from to: they could not be
 // read, and a second copy of them is welcome.
-func (c *seenCalls) forget(span *catalog.BatchSpan, from uint64) {
-	first, last := max(span.First, from), span.First+uint64(span.Messages)-1
+func (c *seenCalls) forget(span *catalog.BatchSpan, from, to uint64) {
+	first, last := max(span.First, from), min(span.First+uint64(span.Messages)-1, to)
 	if first > last {
 		return
 	}

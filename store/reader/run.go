@@ -105,14 +105,13 @@ func (s *splitter) next() ([]byte, bool) {
 	return s.data[from:s.at], true
 }
 
-// skip moves on by n messages, or as many as there are, and says how many.
-func (s *splitter) skip(n uint64) uint64 {
-	for i := range n {
+// skip moves on by n messages, or as many as there are.
+func (s *splitter) skip(n uint64) {
+	for range n {
 		if _, ok := s.next(); !ok {
-			return i
+			return
 		}
 	}
-	return n
 }
 
 // whole is the length of the part of data that holds whole messages only, and

@@ -149,7 +149,7 @@ func (p *pass) closeSegments() {
 
 func (s *segment) close() {
 	if s.file != nil {
-		s.file.Close()
+		_ = s.file.Close() // it was only read
 		s.file = nil
 	}
 	s.parts = nil

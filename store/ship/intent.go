@@ -22,7 +22,7 @@ const (
 	folderPerm = 0o750
 
 	// firstLook is the file that says what lay in the buffer when this folder
-	// was new: shipping of it may have begun by a state folder that is lost.
+	// was new, of earlier starts: a state folder that is lost may know more.
 	firstLook = "first-look.json"
 )
 
@@ -69,7 +69,9 @@ func (s *Shipper) prepare(ctx context.Context) error {
 	}
 	l := look{Version: catalog.Version}
 	for _, seg := range s.o.Buffer.Segments() {
-		l.Segments = append(l.Segments, seg.Name)
+		if identity(&seg) != s.o.Identity {
+			l.Segments = append(l.Segments, seg.Name)
+		}
 	}
 	return s.store(name, l)
 }
@@ -100,6 +102,9 @@ func (s *Shipper) load(name string, v any) (bool, error) {
 	if head.Version > catalog.Version {
 		return false, fmt.Errorf("%s has version %d, this program knows %d: %w", name, head.Version, catalog.Version, catalog.ErrNewer)
 	}
+	if head.Version < 1 {
+		return false, fmt.Errorf("%s: version %d: %w", name, head.Version, catalog.ErrMalformed)
+	}
 	if err := json.Unmarshal(b, v); err != nil {
 		return false, fmt.Errorf("%s: %w", name, err)
 	}
@@ -121,6 +126,9 @@ func (s *Shipper) decide(ctx context.Context, seg *buffer.Segment, parts []*part
 	if errors.Is(err, catalog.ErrNewer) {
 		return nil, Target{}, err
 	}
+	if ok && it.Segment != seg.Name {
+		err = fmt.Errorf("it is of segment %q: %w", it.Segment, catalog.ErrMalformed)
+	}
 	if err != nil {
 		s.o.Log.Error("ship: an intent cannot be read; the clusters are asked instead", zap.String("segment", seg.Name), zap.Error(err))
 		ok = false
@@ -129,25 +137,47 @@ func (s *Shipper) decide(ctx context.Context, seg *buffer.Segment, parts []*part
 		return s.goOn(it, parts)
 	}
 	it = &intent{Version: catalog.Version, Segment: seg.Name}
-	to := s.firstUsable()
 	if err != nil || s.suspect(seg.Name) {
-		there, err := s.search(ctx, parts)
-		if err != nil {
-			return nil, Target{}, err
-		}
-		if there != "" {
-			it.Cluster, it.Committed = there, true
-			if err := s.store(s.intentPath(seg.Name), it); err != nil {
-				return nil, Target{}, err
-			}
-			return s.goOn(it, parts)
-		}
+		return s.comeBack(ctx, it, parts)
 	}
+	to := s.firstUsable()
 	if to == nil {
 		return nil, Target{}, ErrWait
 	}
 	it.Cluster = to.Cluster.Name()
 	return it, *to, s.store(s.intentPath(seg.Name), it)
+}
+
+// comeBack makes an intent again that was lost, if there was one.
+func (s *Shipper) comeBack(ctx context.Context, it *intent, parts []*part) (*intent, Target, error) {
+	there, err := s.search(ctx, parts)
+	if err != nil {
+		return nil, Target{}, err
+	}
+	if it.Cluster, it.Committed = there, there != ""; there == "" {
+		to := s.firstUsable()
+		if to == nil {
+			return nil, Target{}, ErrWait
+		}
+		it.Cluster = to.Cluster.Name()
+	}
+	for _, t := range s.o.Targets { // without a final name, what is there is nobody's
+		if name := t.Cluster.Name(); name != it.Cluster {
+			it.leave(name, parts)
+		}
+	}
+	if err := s.store(s.intentPath(it.Segment), it); err != nil {
+		return nil, Target{}, err
+	}
+	return s.goOn(it, parts)
+}
+
+// leave notes what a ship may have left on a cluster where it made no final
+// name.
+func (it *intent) leave(cluster string, parts []*part) {
+	for _, p := range parts {
+		it.Left = append(it.Left, leftover{cluster, p.open()}, leftover{cluster, p.manifest()})
+	}
 }
 
 // goOn takes up an intent. As long as no final name was made the segment may go
@@ -166,10 +196,9 @@ func (s *Shipper) goOn(it *intent, parts []*part) (*intent, Target, error) {
 	case to == nil:
 		return nil, Target{}, ErrWait
 	}
-	for _, p := range parts {
-		it.Left = append(it.Left, leftover{it.Cluster, p.open()}, leftover{it.Cluster, p.manifest()})
-	}
+	it.leave(it.Cluster, parts)
 	it.Cluster = to.Cluster.Name()
+	it.Left = slices.DeleteFunc(it.Left, func(l leftover) bool { return l.Cluster == it.Cluster }) // it is written again
 	return it, *to, s.store(s.intentPath(it.Segment), it)
 }
 
@@ -195,12 +224,17 @@ func (s *Shipper) search(ctx context.Context, parts []*part) (there string, err 
 			if err != nil {
 				return "", err
 			}
-			if ok {
-				return t.Cluster.Name(), nil
+			if !ok {
+				continue
 			}
+			if there != "" {
+				return "", fmt.Errorf("%w: files of it are on %s and on %s", ErrConflict, there, t.Cluster.Name())
+			}
+			there = t.Cluster.Name()
+			break
 		}
 	}
-	return "", nil
+	return there, nil
 }
 
 // tidy removes intents of segments that are shipped or gone, after what their

@@ -2,7 +2,6 @@ package ship
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"sync"
@@ -138,7 +137,7 @@ func (s *Shipper) survey(ctx context.Context, seg *buffer.Segment) (parts []*par
 	if err != nil {
 		return nil, nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	type key struct {
 		category, partition string
 		chain               uint32
@@ -232,12 +231,12 @@ func (s *Shipper) shipParts(ctx context.Context, seg *buffer.Segment, parts []*p
 		return nil
 	})
 	for range min(s.o.Parallel, len(parts)) {
-		g.Go(func() (err error) {
+		g.Go(func() error {
 			f, err := buffer.OpenSegment(s.o.FS, seg.Path)
 			if err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, f.Close()) }()
+			defer func() { _ = f.Close() }() // it was only read
 			w := &copier{s: s, f: f, to: to, commit: c}
 			for p := range work {
 				if err := w.ship(ctx, p); err != nil {

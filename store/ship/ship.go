@@ -81,6 +81,8 @@ type Options struct {
 	Dir     string // folder for intents, in the state folder; made if need be
 	Targets []Target
 	Keeper  Keeper
+	// Identity is this start: no other process can have shipped its segments.
+	Identity catalog.Identity
 	// ReplayOutage says whether Run ships outages too; nil: no.
 	ReplayOutage func() bool
 	// Ripe is how old an open segment is when Run asks for its seal; 1 s.

@@ -34,6 +34,7 @@ type DataNode struct {
 	refuse    func(pipeline []int) (status uint64, bad int)
 	script    func(nth int) PacketFault
 	packets   int
+	beats     int
 	synced    int
 }
 
@@ -83,6 +84,13 @@ func (d *DataNode) Packets() int {
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
 	return d.packets
+}
+
+// Beats is how many heartbeats d received as a first node.
+func (d *DataNode) Beats() int {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	return d.beats
 }
 
 // Synced is how many packets asked d, as any node of a pipeline, to sync its disk.
@@ -311,6 +319,9 @@ func (p *pipeline) store(off, seq int64, data []byte, last, sync bool) bool {
 	c := p.d.c
 	var f PacketFault
 	c.mu.Lock()
+	if seq == -1 {
+		p.d.beats++
+	}
 	if seq != -1 && !last {
 		p.d.packets++
 		if p.d.script != nil {
