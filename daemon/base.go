@@ -45,6 +45,7 @@ type base struct {
 	repairer *repair.Repairer
 	shipper  *ship.Shipper
 	segments *segmentItems
+	dropped  func(*buffer.Segment) // books what was written off; nil: there are no books
 
 	numbers atomic.Uint32 // of files
 }
@@ -153,7 +154,7 @@ func (b *base) targets() []inventory.Target {
 func (b *base) repairOptions(unfinished []journal.FileState) repair.Options {
 	return repair.Options{
 		Identity: b.identity, Starts: b.state.Starts(), Targets: b.targets(), States: unfinished, Keeper: b.keeper,
-		Now: b.now, Log: b.log.Named("repair"),
+		Now: b.now, Log: sparing(b.log).Named("repair"),
 	}
 }
 

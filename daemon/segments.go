@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync"
 
+	"twinscribe/aggregator"
 	"twinscribe/buffer"
 	"twinscribe/store/catalog"
 )
@@ -68,6 +69,24 @@ func rangesOf(list []buffer.Range) []catalog.Range {
 		ranges = append(ranges, catalog.Range{First: r.First, Last: r.Last})
 	}
 	return ranges
+}
+
+// bookDropped moves in the books what this start had stored in a segment that
+// an operator has written off.
+func (s *Server) bookDropped(seg *buffer.Segment) {
+	if seg.Identity != (buffer.Identity{Aggregator: s.identity.Aggregator, Epoch: s.identity.Epoch, Start: s.identity.Start}) {
+		return // an earlier start's books went with it
+	}
+	place := placeBuffer
+	switch seg.Reason {
+	case buffer.DeadLetter:
+		place = placeDeadLetter
+	case buffer.Unrouted:
+		place = placeUnrouted
+	}
+	for _, p := range seg.Parts {
+		s.aggregator.Dropped(p.Category, place, aggregator.Count{Messages: p.Messages, Bytes: p.Bytes})
+	}
 }
 
 // serveSegments lists the buffer, so that a reader elsewhere can count it.

@@ -79,6 +79,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		metrics: prometheus.NewRegistry(),
 	}
 	s.current.Store(o.Config)
+	s.dropped = s.bookDropped
 	if err := s.open(ctx); err != nil {
 		for _, l := range s.listeners {
 			if l != nil {
@@ -131,7 +132,7 @@ func (s *Server) rootOptions(at *site) files.Options {
 	return files.Options{
 		Identity: s.identity, Cluster: at.cluster, Health: at.health, Journal: s.journal,
 		Numbers: func() uint32 { return s.numbers.Add(1) }, Inventory: s.keeper, Repair: s.repairer.Torn,
-		Now: s.now, Log: s.log.Named("files"),
+		Now: s.now, Log: sparing(s.log).Named("files"),
 		VisibleWithin: s.cfg.VisibleIn, VisibilitySeals: s.cfg.Seals,
 		MaxOpen: at.conf.Limits.OpenFiles, Openers: at.conf.Limits.BlockStarts, WriteTimeout: s.cfg.Timeouts.Write,
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	iofs "io/fs"
 	"path/filepath"
 	"sync"
 	"time"
@@ -95,24 +96,59 @@ func openSites(cfg *conf.Config, state *statedir.Dir, fs vfs.FS, log *zap.Logger
 			},
 			Log: log.Named("health"),
 		})
-		first := state != nil && len(state.Starts()) == 0
-		if s.cluster, err = openCluster(c, s, fs, first, log); err != nil {
+		var note, root string
+		if c.Dir != nil && state != nil {
+			if note, root, err = rootNote(fs, state, c); err != nil {
+				return sites, err
+			}
+		}
+		if s.cluster, err = openCluster(c, s, fs, root != "", log); err != nil {
 			return sites, fmt.Errorf("cluster %s: %w", c.Name, err)
 		}
 		sites = append(sites, s)
+		if root != "" {
+			if err := noteRoot(fs, note, root); err != nil {
+				return sites, err
+			}
+		}
 	}
 	return sites, nil
 }
 
-// openCluster makes one cluster. A directory is created at the first start of
-// an aggregator only: later a missing one means that its disk is away.
-func openCluster(c *conf.Cluster, o cluster.Observer, fs vfs.FS, first bool, log *zap.Logger) (cluster.Cluster, error) {
+// rootNote names the file in the state folder that says which root a cluster
+// of kind dir was given, and that root if it is still to be made. A root is made
+// once: later a missing one means that its disk is away.
+func rootNote(fs vfs.FS, state *statedir.Dir, c *conf.Cluster) (note, root string, err error) {
+	note = filepath.Join(state.Sub("roots"), c.Name)
+	if root, err = filepath.Abs(c.Dir.Path); err != nil {
+		return "", "", err
+	}
+	made, err := vfs.ReadFile(fs, note)
+	if err != nil && !errors.Is(err, iofs.ErrNotExist) {
+		return "", "", fmt.Errorf("cluster %s: %w", c.Name, err)
+	}
+	if string(made) == root {
+		root = ""
+	}
+	return note, root, nil
+}
+
+func noteRoot(fs vfs.FS, note, root string) error {
+	if err := vfs.MkdirAllSync(fs, filepath.Dir(note), 0o700); err != nil {
+		return err
+	}
+	return vfs.ReplaceFile(fs, note, []byte(root), 0o600)
+}
+
+// openCluster opens one cluster. create says that a directory may be made where
+// it is missing.
+func openCluster(c *conf.Cluster, o cluster.Observer, fs vfs.FS, create bool, log *zap.Logger) (cluster.Cluster, error) {
 	if c.Dir != nil {
 		path, err := filepath.Abs(c.Dir.Path)
 		if err != nil {
 			return nil, err
 		}
-		return dir.New(dir.Options{Name: c.Name, Path: path, Create: first, FS: fs, Observer: o,
+		return dir.New(dir.Options{Name: c.Name, Path: path, Create: create, FS: fs, Observer: o,
 			Appends: c.Limits.Appends, Calls: c.Limits.BlockStarts, Log: log.Named("dir")})
 	}
 	h := c.HDFS

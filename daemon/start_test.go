@@ -15,6 +15,7 @@ import (
 
 	"twinscribe/store/catalog"
 	"twinscribe/store/inventory"
+	"twinscribe/store/reader"
 	"twinscribe/store/repair"
 	"twinscribe/store/statedir"
 	"twinscribe/thrift/client"
@@ -190,6 +191,16 @@ func TestADryRunOfARepairChangesNoFileOnAClusterAndTheRealOneSealsEverything(t *
 	}
 	if found, report := w.messages("web"); !slices.Equal(found, []string{"one"}) || len(report.Uncounted) > 0 {
 		t.Errorf("read %q, not counted %q", found, report.Uncounted)
+	}
+	w.start()
+	w.stop()
+	v, err := OpenView(w.config(), nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if report, err := v.Reader.Check(t.Context(), reader.Query{}); err != nil || len(report.Problems)+len(report.Uncounted) > 0 {
+		t.Errorf("check: %+v %v", report, err)
 	}
 }
 

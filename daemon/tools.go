@@ -27,8 +27,10 @@ var ErrServed = statedir.ErrLocked
 // are for one goroutine.
 type Tools struct {
 	*base
+	life   context.Context //nolint:containedctx // of the goroutines in wg, which Close ends
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	wrote  bool // inventories, or is about to
 }
 
 // OpenTools takes the state folder. With ErrServed a server has it.
@@ -38,27 +40,53 @@ func OpenTools(ctx context.Context, cfg *conf.Config, log *zap.Logger, version s
 		return nil, err
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	t := &Tools{base: b, cancel: cancel}
+	t := &Tools{base: b, life: life, cancel: cancel}
 	probe(life, b.sites, &t.wg)
-	t.wg.Go(func() { b.keeper.Run(life) })
 	return t, nil
+}
+
+// write has the inventories written from here on. Without it this start leaves
+// nothing on any cluster.
+func (t *Tools) write() {
+	if !t.wrote {
+		t.wrote = true
+		t.wg.Go(func() { t.keeper.Run(t.life) })
+	}
 }
 
 // Close writes what the inventories have to say and gives the state folder back.
 func (t *Tools) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closePatience)
 	defer cancel()
-	t.segments.update()
-	t.keeper.End(t.identity)
-	err := t.keeper.Flush(ctx)
+	var err error
+	if t.wrote {
+		t.segments.update()
+		t.keeper.End(t.identity)
+		err = t.keeper.Flush(ctx)
+	}
 	t.cancel()
 	t.wg.Wait()
 	return errors.Join(err, t.close(ctx))
 }
 
-// Repair is repair.RepairAll.
+// Repair is repair.RepairAll. A dry run changes nothing on the clusters.
 func (t *Tools) Repair(ctx context.Context, dryRun bool, report func(repair.Report)) error {
+	if !dryRun {
+		t.write()
+	}
 	return t.repairer.RepairAll(ctx, dryRun, report)
+}
+
+// Ship uploads segments as sealed files. It can be called again after any end.
+func (t *Tools) Ship(ctx context.Context, c Choice, progress func(ship.Progress)) (Done, error) {
+	t.write()
+	return t.base.Ship(ctx, c, progress)
+}
+
+// Forget writes segments off: their messages are dropped by order.
+func (t *Tools) Forget(ctx context.Context, c Choice) (Done, error) {
+	t.write()
+	return t.base.Forget(ctx, c)
 }
 
 // A Choice says which segments are meant: those named, or those of a reason.
@@ -138,6 +166,9 @@ func (b *base) Forget(ctx context.Context, c Choice) (d Done, err error) {
 			return d, err
 		}
 		b.log.Warn("a segment was written off by order", zap.String("segment", seg.Name), zap.Int64("messages", n))
+		if b.dropped != nil {
+			b.dropped(&seg)
+		}
 		d.Segments++
 		d.Messages += n
 	}

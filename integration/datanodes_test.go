@@ -46,7 +46,7 @@ func TestProveDataNodes(t *testing.T) {
 	end := phase("no fault")
 	time.Sleep(hold)
 	end()
-	begunBefore := s.Metric("twinscribe_files_begun_total")
+	begunBefore, tornBefore := s.Metric("twinscribe_files_begun_total"), s.Metric("twinscribe_files_torn_total")
 
 	end = phase("one DataNode killed")
 	n1.Do("dn1", "kill")
@@ -61,7 +61,7 @@ func TestProveDataNodes(t *testing.T) {
 	n1.Signal(pid, syscall.SIGSTOP)
 	time.Sleep(hold)
 	end()
-	torn, begun := s.Metric("twinscribe_files_torn_total"), s.Metric("twinscribe_files_begun_total")-begunBefore
+	torn, begun := s.Metric("twinscribe_files_torn_total")-tornBefore, s.Metric("twinscribe_files_begun_total")-begunBefore
 	n1.Signal(pid, syscall.SIGCONT)
 	n1.Wait(3)
 	cancel()
@@ -74,7 +74,7 @@ func TestProveDataNodes(t *testing.T) {
 			t.Errorf("%s: slowest OK %v, want under %v", w.name, longest, bound)
 		}
 	}
-	t.Logf("%d files, %d messages, TRY_LATER %d, unknown %d; files torn %.0f, begun after the first %.0f; pipelines recovered %.0f, nodes replaced %.0f, fewest nodes behind an OK %.0f",
+	t.Logf("%d files, %d messages, TRY_LATER %d, unknown %d; files torn by the faults %.0f, begun anew %.0f; pipelines recovered %.0f, nodes replaced %.0f, fewest nodes behind an OK %.0f",
 		files, sent, later, unknown, torn, begun, s.Metric("twinscribe_cluster_events_total", `event="recoveries"`),
 		s.Metric("twinscribe_cluster_events_total", `event="replaced"`), s.Metric("twinscribe_cluster_fewest_replicas"))
 	if torn > 0 || begun > 0 {

@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -116,14 +117,14 @@ func changeRoles(t *testing.T, s *lab.Server, n1 *lab.HA, faults []haFault) {
 	if code := s.Stop(); code != 0 {
 		t.Errorf("the server stopped with %d", code)
 	}
+	var b lab.Books
 	lab.Eventually(t, 30*time.Second, "everything counted in read", func() bool {
-		stderr, code := s.Read(drainReader, "--all")
+		stderr, code := s.Read(func(r io.Reader) error { b = lab.Verify(t, r, hs, size, false); return nil }, "--all")
 		if code != 0 {
 			t.Logf("read ended with %d: %s", code, stderr)
 		}
 		return code == 0
 	})
-	b := readAll(t, s, hs, size)
 	t.Logf("twinscribe read: %v", b)
 	b.MustBalance(t)
 }

@@ -24,6 +24,9 @@ call was answered TRY_LATER.`,
 		Example: "  twinscribe bench --connections 8 --batch 1000 --size 200 --duration 10s",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.Check(); err != nil {
+				return usage("%v", err)
+			}
 			r, err := loadgen.Run(c.Context(), o)
 			if err != nil {
 				return err

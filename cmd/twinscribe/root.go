@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -45,9 +46,13 @@ segments when both are away. 'twinscribe read' gives all of it back as one data 
 acknowledged message once.
 
 Without a configuration, 'twinscribe serve' uses two local directories as clusters.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Version:       version,
+		Args:                       knownCommand,
+		RunE:                       func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		DisableFlagsInUseLine:      true,
+		SuggestionsMinimumDistance: 2,
+		Version:                    version,
 	}
 	root.SetVersionTemplate("twinscribe {{.Version}}\n")
 	root.SetArgs(args)
@@ -55,21 +60,25 @@ Without a configuration, 'twinscribe serve' uses two local directories as cluste
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usage("%s: %v (see '%s --help')", c.CommandPath(), err, c.CommandPath())
+		return usage("%v (see '%s --help')", err, c.CommandPath())
 	})
 	root.AddCommand(commands()...)
-	for _, c := range root.Commands() {
-		withUsageStatus(c)
-	}
-	c, err := root.ExecuteContextC(ctx)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	began := false
+	each(root, func(c *cobra.Command) {
+		checkArgs(c)
+		noteBegin(c, &began)
+	})
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
 	var e exit
 	if !errors.As(err, &e) {
 		e = exit{exitFailed, err}
-		if c == root { // cobra's own complaint: no such command
-			e.code = exitUsage
+		if !began {
+			e = exit{exitUsage, excluded(err)}
 		}
 	}
 	if e.cause != nil {
@@ -78,17 +87,54 @@ Without a configuration, 'twinscribe serve' uses two local directories as cluste
 	return e.code
 }
 
-// withUsageStatus makes a wrong number of arguments end with exitUsage.
-func withUsageStatus(c *cobra.Command) {
+// knownCommand refuses what is no command, with the name of one that is near.
+func knownCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	near := ""
+	if list := c.SuggestionsFor(args[0]); len(list) > 0 {
+		near = fmt.Sprintf(", did you mean %s?", strings.Join(list, " or "))
+	}
+	return fmt.Errorf("unknown command %q%s", args[0], near)
+}
+
+// excluded says in fewer words than cobra that flags exclude each other.
+func excluded(err error) error {
+	_, names, ok := strings.Cut(err.Error(), "; [")
+	names, ok2 := strings.CutSuffix(names, "] were all set")
+	if !ok || !ok2 {
+		return err
+	}
+	return fmt.Errorf("--%s: say only one of them", strings.ReplaceAll(names, " ", ", --"))
+}
+
+func each(c *cobra.Command, do func(*cobra.Command)) {
+	do(c)
+	for _, sub := range c.Commands() {
+		each(sub, do)
+	}
+}
+
+// checkArgs makes wrong arguments end with exitUsage.
+func checkArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				return usage("%s: %v (see '%s --help')", c.CommandPath(), err, c.CommandPath())
+				return usage("%v (see '%s --help')", err, c.CommandPath())
 			}
 			return nil
 		}
 	}
-	for _, sub := range c.Commands() {
-		withUsageStatus(sub)
+}
+
+// noteBegin notes that a command has begun: what is wrong before that is wrong
+// with how it was called.
+func noteBegin(c *cobra.Command, began *bool) {
+	if do := c.RunE; do != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			*began = true
+			return do(c, args)
+		}
 	}
 }

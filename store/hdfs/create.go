@@ -89,7 +89,7 @@ func (c *Cluster) createEmpty(ctx context.Context, p string, blockSize int64) (*
 // be over: then it goes on without the caller.
 func (c *Cluster) discard(ctx context.Context, p string) {
 	done := make(chan struct{})
-	ok := c.spawn(func() {
+	ok := c.spawn(func() { //nolint:contextcheck // it goes on when the caller's is over, and ends with the cluster
 		defer close(done)
 		c.nn.remove(c.life, p) //nolint:errcheck // an empty file that stays is found by whoever looks for open ones
 	})

@@ -257,7 +257,7 @@ func TestExceptionsMeanWhatThePackageSays(t *testing.T) {
 	} {
 		e := &RemoteError{Method: test.method, Class: test.class, Message: test.text + "\n\tat a.b.C"}
 		for _, sentinel := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission, cluster.ErrUnavailable} {
-			if got := errors.Is(e, sentinel); got != (sentinel == test.want) {
+			if got, want := errors.Is(e, sentinel), errors.Is(test.want, sentinel); got != want {
 				t.Errorf("%s of %s is %v: %v", test.class, test.method, sentinel, got)
 			}
 		}

@@ -174,7 +174,7 @@ func (h *nodeHealth) firstDead(ns []node) int {
 func (h *nodeHealth) silent(ctx context.Context, ns []node, pool string, need int) ([]int, error) {
 	ps := make([]*probe, len(ns))
 	for i, n := range ns {
-		ps[i] = h.probe(n, pool)
+		ps[i] = h.probe(n, pool) //nolint:contextcheck // a probe is everybody's, and ends with the cluster
 	}
 	for _, whole := range []bool{false, true} {
 		var bad []int

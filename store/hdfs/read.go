@@ -85,7 +85,7 @@ func (c *Cluster) Open(ctx context.Context, p string) (cluster.Reader, error) {
 		l.Close()
 		return nil, fmt.Errorf("open %s: %w", p, err)
 	}
-	l.bridge.use(c.life, c.nn) // the places of its blocks are asked for later
+	l.bridge.use(c.life, c.nn) //nolint:contextcheck // the places of its blocks are asked for later, when the caller's may be over
 	r := &reader{path: p, l: l, f: f, size: f.Stat().Size(), turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	r.turn <- struct{}{}
 	return r, nil

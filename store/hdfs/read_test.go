@@ -44,7 +44,7 @@ func TestReaderReadsInOrderAndAtAnyPlace(t *testing.T) {
 				b := make([]byte, 1+rand.IntN(200_000))
 				at := rand.IntN(len(want))
 				n, err := r.ReadAt(b, int64(at))
-				if end := min(at+len(b), len(want)); !bytes.Equal(b[:n], want[at:end]) || (err == io.EOF) != (at+len(b) > len(want)) {
+				if end := min(at+len(b), len(want)); !bytes.Equal(b[:n], want[at:end]) || errors.Is(err, io.EOF) != (at+len(b) > len(want)) {
 					t.Errorf("%d bytes at %d: %d, %v", len(b), at, n, err)
 				}
 			})
@@ -54,7 +54,7 @@ func TestReaderReadsInOrderAndAtAnyPlace(t *testing.T) {
 		if err != nil || !bytes.Equal(rest, want[len(head):]) {
 			t.Fatalf("the rest: %d bytes, %v", len(rest), err)
 		}
-		if n, err := r.ReadAt(head, int64(len(want))); n != 0 || err != io.EOF {
+		if n, err := r.ReadAt(head, int64(len(want))); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("at the end: %d, %v", n, err)
 		}
 		if _, err := r.ReadAt(head, -1); err == nil {

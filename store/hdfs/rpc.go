@@ -46,7 +46,7 @@ type dialing struct {
 
 func newRPC(addrs []string, d *dialer, l life, timeout time.Duration, count *counters) *rpc {
 	r := &rpc{addrs: addrs, d: d, life: l, timeout: timeout, count: count, links: map[*link]struct{}{}}
-	rand.Read(r.client[:]) //nolint:errcheck // it never fails: crypto/rand says so
+	rand.Read(r.client[:]) // it never fails: crypto/rand says so
 	return r
 }
 
@@ -146,7 +146,7 @@ func (c *call) try(ctx context.Context) (body []byte, done bool, err error) {
 		return c.settle(ctx, a)
 	case <-c.silent.C:
 		c.leave()
-		c.again = true
+		c.again = c.m == patient || c.sends == 1 // a second one is enough before a timeout
 	case <-ctx.Done():
 		if time.Since(begun) >= c.rpc.timeout/4 { // a shorter wait proves nothing
 			c.leave()
@@ -254,7 +254,7 @@ func (r *rpc) link(ctx context.Context) (*link, error) {
 		d = &dialing{done: make(chan struct{})}
 		r.dialing = d
 		first := r.next
-		r.wg.Go(func() { r.connect(d, first) })
+		r.wg.Go(func() { r.connect(d, first) }) //nolint:contextcheck // a connect is everybody's, and ends with the cluster
 	}
 	r.mu.Unlock()
 	select {

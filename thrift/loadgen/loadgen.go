@@ -46,11 +46,37 @@ type Result struct {
 	P50, P99, Max time.Duration // of all answers, refusals too
 }
 
+// Limits of Options.
+const (
+	maxConnections = 100_000
+	maxFrame       = 256 << 20 // the largest that a server can be set to take
+)
+
+// Check says what is wrong with the options.
+func (o Options) Check() error {
+	switch {
+	case o.Connections < 1 || o.Batch < 1 || o.Size < 1 || o.Categories < 1:
+		return errors.New("connections, batch, size and categories have to be at least 1")
+	case o.Connections > maxConnections:
+		return fmt.Errorf("%d connections: want %d at most", o.Connections, maxConnections)
+	case o.Batch > maxFrame/o.entry():
+		return fmt.Errorf("a call of %d messages of %d bytes: want less than %d bytes in all", o.Batch, o.Size, maxFrame)
+	case o.Duration <= 0 || o.Timeout <= 0:
+		return errors.New("duration and timeout have to be more than 0")
+	case o.Calls < 0 || o.Rate < 0:
+		return errors.New("calls and rate cannot be less than 0")
+	}
+	return nil
+}
+
+// entry is how many bytes a message takes in a frame, at most.
+func (o Options) entry() int { return o.Size + len(o.Category) + 32 }
+
 // Run drives the load until Duration or ctx ends. It fails only if no
-// connection could be made.
+// connection could be made, or for options that Check does not like.
 func Run(ctx context.Context, o Options) (Result, error) {
-	if o.Connections < 1 || o.Batch < 1 || o.Size < 1 || o.Categories < 1 {
-		return Result{}, errors.New("connections, batch, size and categories have to be at least 1")
+	if err := o.Check(); err != nil {
+		return Result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Duration)
 	defer cancel()
@@ -79,7 +105,7 @@ type worker struct {
 const seqAt = 4 + 4 + 4 + 3
 
 func encode(o Options, conn int) []byte {
-	b := append(make([]byte, 4, 64+o.Batch*(o.Size+len(o.Category)+24)), 0x80, 1, 0, 1, 0, 0, 0, 3, 'L', 'o', 'g')
+	b := append(make([]byte, 4, 64+o.Batch*o.entry()), 0x80, 1, 0, 1, 0, 0, 0, 3, 'L', 'o', 'g')
 	b = append(b, 0, 0, 0, 0, 15, 0, 1, 12)
 	b = binary.BigEndian.AppendUint32(b, uint32(o.Batch))
 	message := make([]byte, o.Size)
@@ -147,8 +173,8 @@ func (w *worker) call(c net.Conn, r io.Reader, n uint32) error {
 		return fmt.Errorf("no answer: %w", err)
 	}
 	// length 20, name "Log" with its length, reply, sequence id, field 0 i32, result, stop
-	if binary.BigEndian.Uint32(a[:]) != 20 || string(a[8:11]) != "Log" || a[11] != 2 ||
-		binary.BigEndian.Uint32(a[12:]) != n || a[16] != 8 {
+	if string(a[:12]) != "\x00\x00\x00\x14\x00\x00\x00\x03Log\x02" || binary.BigEndian.Uint32(a[12:]) != n ||
+		string(a[16:19]) != "\x08\x00\x00" || a[23] != 0 {
 		return fmt.Errorf("wrong answer %x", a)
 	}
 	w.times = append(w.times, time.Since(start))

@@ -285,6 +285,13 @@ func (s *server) Kill() {
 // Restart starts a killed node.
 func (s *server) Restart() error { return s.start() }
 
+// Dead says whether it was killed.
+func (s *server) Dead() bool {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.dead
+}
+
 // Dials is how many connections were made to it.
 func (s *server) Dials() int {
 	s.c.mu.Lock()

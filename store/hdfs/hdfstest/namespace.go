@@ -3,7 +3,6 @@ package hdfstest
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 )
@@ -43,6 +42,7 @@ type file struct {
 type blk struct {
 	id, gen  uint64
 	size     int64
+	settled  bool         // its writer, or a recovery, has said its size for good
 	expected []int        // DataNodes of its pipeline
 	reported map[int]bool // those that finished their replica under gen
 }
@@ -218,7 +218,7 @@ func (ns *namespace) addBlock(c *Cluster, q fields) (m, *exception) {
 		if last == nil || last.id != prev.num(2) || last.gen != prev.num(3) {
 			return bad("previous block is not the last one")
 		}
-		last.size = int64(prev.num(4))
+		last.size, last.settled = int64(prev.num(4)), true
 		if len(last.reported) == 0 {
 			return nil, &exception{hdfsPackage + "server.namenode.NotReplicatedYetException", "Not replicated yet: " + q.str(1)}
 		}
@@ -260,7 +260,7 @@ func (ns *namespace) complete(q fields) (m, *exception) {
 		if l.id != prev.num(2) || l.gen != prev.num(3) {
 			return nil, &exception{"java.io.IOException", "complete: not the last block"}
 		}
-		l.size = int64(prev.num(4))
+		l.size, l.settled = int64(prev.num(4)), true
 		if len(l.reported) == 0 {
 			return m(nil).bool(1, false), nil
 		}
@@ -351,7 +351,7 @@ func (ns *namespace) recoverLease(c *Cluster, q fields) (m, *exception) {
 		f.recovering, f.holder = true, "recovery"
 		return m(nil).bool(1, false), nil
 	}
-	if b := f.last(); b != nil && len(b.reported) == 0 {
+	if b := f.last(); b != nil && !b.settled {
 		size := int64(-1)
 		var on []*replica
 		for _, i := range b.expected {
@@ -370,7 +370,7 @@ func (ns *namespace) recoverLease(c *Cluster, q fields) (m, *exception) {
 			f.blocks = f.blocks[:len(f.blocks)-1]
 		} else {
 			ns.gens++
-			b.gen, b.size = ns.gens, size
+			b.gen, b.size, b.settled = ns.gens, size, true
 			for _, r := range on {
 				r.cut(size)
 				r.gen, r.final = b.gen, true
@@ -443,87 +443,3 @@ func (ns *namespace) remove(q fields) (m, *exception) {
 	delete(ns.files, p)
 	return m(nil).bool(1, ok), nil
 }
-
-// status is an HdfsFileStatusProto, nil if there is nothing.
-func (ns *namespace) status(p, name string) m {
-	s := m(nil)
-	f := ns.files[p]
-	switch {
-	case f != nil:
-		s = s.uint(1, 2).str(2, name).uint(3, uint64(f.length()))
-	case ns.folders[p]:
-		s = s.uint(1, 1).str(2, name).uint(3, 0)
-	default:
-		return nil
-	}
-	s = s.bytes(4, m(nil).uint(1, 0o644)).str(5, "scribe").str(6, "users")
-	if f == nil {
-		return s.uint(7, 0).uint(8, 0)
-	}
-	at := uint64(f.modified.UnixMilli())
-	return s.uint(7, at).uint(8, at).uint(10, uint64(f.replication)).uint(11, uint64(f.blockSize)).uint(13, f.id)
-}
-
-// pageEntries is how many entries a getListing answers.
-const pageEntries = 5
-
-func (ns *namespace) listing(q fields) (m, *exception) {
-	folder, after := q.str(1), q.str(2)
-	if !ns.folders[folder] {
-		return nil, nil
-	}
-	var names []string
-	for p := range ns.files {
-		if path.Dir(p) == folder {
-			names = append(names, path.Base(p))
-		}
-	}
-	for p := range ns.folders {
-		if p != "/" && path.Dir(p) == folder {
-			names = append(names, path.Base(p))
-		}
-	}
-	slices.Sort(names)
-	names = slices.DeleteFunc(names, func(n string) bool { return n <= after })
-	page := names[:min(pageEntries, len(names))]
-	d := m(nil)
-	for _, n := range page {
-		d = d.bytes(1, ns.status(path.Join(folder, n), n))
-	}
-	return m(nil).bytes(1, d.uint(2, uint64(len(names)-len(page)))), nil
-}
-
-func (ns *namespace) locations(c *Cluster, q fields) (m, *exception) {
-	f := ns.files[q.str(1)]
-	if f == nil {
-		return nil, notFound(q.str(1))
-	}
-	l := m(nil).uint(1, uint64(f.length()))
-	var at int64
-	for _, b := range f.blocks {
-		l = l.bytes(2, c.located(b, at))
-		at += b.size
-	}
-	l = l.bool(3, f.holder != "").bool(5, f.holder == "")
-	return m(nil).bytes(1, l), nil
-}
-
-// located is a LocatedBlockProto.
-func (c *Cluster) located(b *blk, offset int64) m {
-	id := m(nil).str(1, pool).uint(2, b.id).uint(3, b.gen).uint(4, uint64(b.size))
-	l := m(nil).bytes(1, id).uint(2, uint64(offset))
-	for _, i := range b.expected {
-		l = l.bytes(3, c.dns[i].info())
-	}
-	l = l.bool(4, false).bytes(5, m(nil).str(1, token(b.id)).str(2, "").str(3, "").str(4, ""))
-	for range b.expected {
-		l = l.uint(7, 1)
-	}
-	for _, i := range b.expected {
-		l = l.str(8, fmt.Sprintf("DS-%d", i))
-	}
-	return l
-}
-
-// token is what lets a client use a block.
-func token(id uint64) string { return fmt.Sprintf("token-%d", id) }
