@@ -31,11 +31,11 @@ type site struct {
 
 // Acknowledged, Failed, MayBegin and Doubtful make a site the observer of its
 // cluster: its health, but that a drain has to seal and repair what is open.
-func (s *site) Acknowledged()    { s.health.Acknowledged() }
-func (s *site) Failed(err error) { s.health.Failed(err) }
-func (s *site) Doubtful() bool   { return s.health.Doubtful() }
-func (s *site) MayBegin() bool {
-	return s.health.MayBegin() || s.draining.is() && s.health.Reachable()
+func (at *site) Acknowledged()    { at.health.Acknowledged() }
+func (at *site) Failed(err error) { at.health.Failed(err) }
+func (at *site) Doubtful() bool   { return at.health.Doubtful() }
+func (at *site) MayBegin() bool {
+	return at.health.MayBegin() || at.draining.is() && at.health.Reachable()
 }
 
 // draining says that a drain of the cluster is not over: what is open there is
