@@ -209,6 +209,9 @@ func readAll(t *testing.T, s *lab.Server, hs []*lab.History, size int) lab.Books
 	if code != 0 && code != 3 {
 		t.Fatalf("read ended with %d: %s", code, stderr)
 	}
+	if stderr != "" {
+		t.Logf("read: exit status %d: %s", code, stderr)
+	}
 	return b
 }
 

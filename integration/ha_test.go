@@ -104,14 +104,14 @@ func changeRoles(t *testing.T, s *lab.Server, n1 *lab.HA, faults []haFault) {
 		n, p50, p99, longest := lab.Latency(hs, w.from, w.to)
 		t.Logf("%s: %d OKs, p50 %v, p99 %v, slowest %v; %v until the other one was active, %v more until n1 was healthy, %v until a file was begun there; stored meanwhile %v; files torn on n1 %.0f",
 			w.name, n, p50, p99, longest, w.without.Round(time.Millisecond), w.healthy.Round(time.Millisecond), w.begun.Round(time.Millisecond), w.stored, w.torn)
-		if n == 0 || longest >= bound {
-			t.Errorf("%s: %d OKs, slowest %v, want under %v", w.name, n, longest, bound)
+		if n == 0 || longest >= bound() {
+			t.Errorf("%s: %d OKs, slowest %v, want under %v", w.name, n, longest, bound())
 		}
 	}
 	sent, unknown, later, longest := sumHistories(hs)
 	t.Logf("%d messages, unknown %d, TRY_LATER %d, slowest OK of all %v", sent, unknown, later, longest)
-	if later > 0 || unknown > 0 || longest >= bound {
-		t.Errorf("TRY_LATER %d, unknown %d, slowest OK %v: want none, and under %v", later, unknown, longest, bound)
+	if later > 0 || unknown > 0 || longest >= bound() {
+		t.Errorf("TRY_LATER %d, unknown %d, slowest OK %v: want none, and under %v", later, unknown, longest, bound())
 	}
 	t.Logf("settled in %v", settled(t, s, 60*time.Second).Round(time.Millisecond))
 	if code := s.Stop(); code != 0 {
