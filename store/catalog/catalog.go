@@ -117,7 +117,7 @@ type Manifest struct {
 
 // The states of an item in an inventory.
 const (
-	StateOpen    = "open"    // being written; Manifest tells the published prefix
+	StateOpen    = "open"    // being written, or its writer died and it awaits repair; Manifest tells the published prefix
 	StateSealing = "sealing" // no longer written to, not yet under its final name; Manifest tells all of it
 	StateSealed  = "sealed"  // under its final name
 	StateTorn    = "torn"    // its writer failed; awaits repair. Manifest tells what must be in it

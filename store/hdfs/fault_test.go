@@ -341,12 +341,12 @@ func TestBusyNodeThatMissesAProbeIsNotGivenUp(t *testing.T) {
 			}
 		}
 		hear([]node{n}, time.Now()) // another pipeline's acknowledgement
-		silent, err := h.silent(l.ctx, []node{n}, f.block.pool, 0)
+		silent, err := h.silent(l.ctx, []node{n}, 0)
 		if err != nil || len(silent) != 0 {
 			t.Errorf("a node that just answered is called silent: %v, %v", silent, err)
 		}
 		time.Sleep(2 * time.Second)
-		silent, err = h.silent(l.ctx, []node{n}, f.block.pool, 1)
+		silent, err = h.silent(l.ctx, []node{n}, 1)
 		if err != nil || len(silent) != 1 {
 			t.Errorf("a node that hangs is not called silent: %v, %v", silent, err)
 		}

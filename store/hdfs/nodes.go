@@ -171,10 +171,10 @@ func (h *nodeHealth) firstDead(ns []node) int {
 // live. It takes half a probe if need nodes have answered by then, and all of
 // it else: to lose one node too many costs more than to wait. An error says
 // that ctx is over.
-func (h *nodeHealth) silent(ctx context.Context, ns []node, pool string, need int) ([]int, error) {
+func (h *nodeHealth) silent(ctx context.Context, ns []node, need int) ([]int, error) {
 	ps := make([]*probe, len(ns))
 	for i, n := range ns {
-		ps[i] = h.probe(n, pool) //nolint:contextcheck // a probe is everybody's, and ends with the cluster
+		ps[i] = h.probe(n) //nolint:contextcheck // a probe is everybody's, and ends with the cluster
 	}
 	for _, whole := range []bool{false, true} {
 		var bad []int
@@ -205,7 +205,6 @@ func (h *nodeHealth) silent(ctx context.Context, ns []node, pool string, need in
 type question struct {
 	c     *Cluster
 	nodes []node
-	pool  string
 	need  int       // nodes that the pipeline must keep
 	heard time.Time // of the last sign of life, or the last question
 	// judge decides about the nodes that do not answer: nil waits on.
@@ -234,7 +233,7 @@ func (q *question) hope(ctx context.Context) error {
 	if time.Since(q.heard) < q.c.o.NodeTimeout {
 		return nil
 	}
-	silent, err := q.c.nodes.silent(ctx, q.nodes, q.pool, q.need)
+	silent, err := q.c.nodes.silent(ctx, q.nodes, q.need)
 	q.heard = time.Now()
 	if err != nil {
 		return &stopError{err}

@@ -19,8 +19,8 @@ const slice = 100 * time.Millisecond
 // Operations of the data transfer protocol, version 28 (Op.java).
 const (
 	opWrite    = 80
-	opRead     = 81
 	opTransfer = 86
+	opShm      = 89 // REQUEST_SHORT_CIRCUIT_SHM
 )
 
 // request is an operation with its message.
@@ -30,10 +30,7 @@ func request(op byte, m []byte) []byte {
 
 // opHeader is a ClientOperationHeaderProto.
 func opHeader(b block, token []byte, client string) []byte {
-	base := putBytes(nil, 1, b.encode())
-	if token != nil {
-		base = putBytes(base, 2, token)
-	}
+	base := putBytes(putBytes(nil, 1, b.encode()), 2, token)
 	return putString(putBytes(nil, 1, base), 2, client)
 }
 
@@ -232,7 +229,7 @@ func (s *setup) encode(client string) []byte {
 
 // open makes the pipeline. need and judge are a question's.
 func (c *Cluster) open(ctx context.Context, s *setup, need int, judge func([]int, bool) error) (*pipe, error) {
-	q := &question{c: c, nodes: s.nodes, pool: s.block.pool, need: need, judge: judge}
+	q := &question{c: c, nodes: s.nodes, need: need, judge: judge}
 	conn, err := c.reach(ctx, s.nodes[0], q)
 	if err != nil {
 		return nil, blame(err)
@@ -320,7 +317,7 @@ func (s *setup) answer(m []byte) error {
 // Blame is put on 0 = from, 1 = to; silence only on the latter: the former is
 // one of the last that have the block, and busy with others' copies.
 func (c *Cluster) transfer(ctx context.Context, from node, b block, token []byte, to node) error {
-	q := &question{c: c, nodes: []node{from, to}, pool: b.pool, need: 2, judge: func(silent []int, _ bool) error {
+	q := &question{c: c, nodes: []node{from, to}, need: 2, judge: func(silent []int, _ bool) error {
 		if slices.Contains(silent, 0) {
 			return nil
 		}

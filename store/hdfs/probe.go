@@ -29,7 +29,7 @@ func (p *probe) lives() bool {
 }
 
 // probe begins to ask n, or joins who asks it, or takes an answer that is fresh.
-func (h *nodeHealth) probe(n node, pool string) *probe {
+func (h *nodeHealth) probe(n node) *probe {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p := h.probes[n.addr]; p != nil && (p.ended.IsZero() || time.Since(p.ended) <= h.c.o.NodeTimeout/2) {
@@ -38,7 +38,7 @@ func (h *nodeHealth) probe(n node, pool string) *probe {
 	p := &probe{half: make(chan struct{}), done: make(chan struct{})}
 	h.probes[n.addr] = p
 	ok := h.c.spawn(func() {
-		alive := h.c.ask(n, pool, p.half) || h.busy(n)
+		alive := h.c.ask(n, p.half) || h.busy(n)
 		h.mu.Lock()
 		p.ended = time.Now()
 		h.mu.Unlock()
@@ -50,7 +50,7 @@ func (h *nodeHealth) probe(n node, pool string) *probe {
 		}
 		close(p.done)
 		if !alive {
-			h.watch(n, pool)
+			h.watch(n)
 		}
 	})
 	if !ok { // closed: nobody needs to know any more
@@ -61,7 +61,7 @@ func (h *nodeHealth) probe(n node, pool string) *probe {
 }
 
 // watch waits for a dead node to come back, as long as it is avoided.
-func (h *nodeHealth) watch(n node, pool string) {
+func (h *nodeHealth) watch(n node) {
 	for until := time.Now().Add(avoidFor); time.Now().Before(until); {
 		t := time.NewTimer(time.Second)
 		select {
@@ -70,7 +70,7 @@ func (h *nodeHealth) watch(n node, pool string) {
 			return
 		case <-t.C:
 		}
-		if h.c.ask(n, pool, make(chan struct{})) {
+		if h.c.ask(n, make(chan struct{})) {
 			h.clear(n)
 			return
 		}
@@ -79,7 +79,7 @@ func (h *nodeHealth) watch(n node, pool string) {
 
 // ask is one probe. It closes half when half of its time is over and no answer
 // has come, or the answer is no.
-func (c *Cluster) ask(n node, pool string, half chan<- struct{}) bool {
+func (c *Cluster) ask(n node, half chan<- struct{}) bool {
 	c.count.probes.Add(1)
 	limit := c.o.NodeTimeout
 	ctx, cancel := context.WithTimeout(c.life, limit)
@@ -87,7 +87,7 @@ func (c *Cluster) ask(n node, pool string, half chan<- struct{}) bool {
 	defer wg.Wait()
 	defer cancel()
 	answers := make(chan error, 2)
-	try := func() { wg.Go(func() { answers <- c.tryNode(ctx, n, pool) }) }
+	try := func() { wg.Go(func() { answers <- c.tryNode(ctx, n) }) }
 	try()
 	t := time.NewTimer(limit / 2)
 	defer t.Stop()
@@ -109,9 +109,11 @@ func (c *Cluster) ask(n node, pool string, half chan<- struct{}) bool {
 	}
 }
 
-// tryNode asks a DataNode for a block that does not exist: any answer is a sign
-// of life.
-func (c *Cluster) tryNode(ctx context.Context, n node, pool string) error {
+// tryNode asks a DataNode for shared memory, which it has only for its own
+// host's domain socket: it says no at once, without a look at its disks, and
+// before it writes to its log, where the traces of hundreds of pipelines that
+// broke with another node may queue for seconds. Any answer is a sign of life.
+func (c *Cluster) tryNode(ctx context.Context, n node) error {
 	conn, err := c.d.dataNode(ctx, n.addr, c.o.NodeTimeout)
 	if err != nil {
 		return err
@@ -122,8 +124,7 @@ func (c *Cluster) tryNode(ctx context.Context, n node, pool string) error {
 	if err = conn.SetDeadline(until); err != nil {
 		return err
 	}
-	q := putUint(putUint(putBytes(nil, 1, opHeader(block{pool: pool, id: 1, gen: 1}, nil, c.nn.name)), 2, 0), 3, 1)
-	if _, err = conn.Write(request(opRead, q)); err != nil {
+	if _, err = conn.Write(request(opShm, putString(nil, 1, c.nn.name))); err != nil {
 		return err
 	}
 	_, err = conn.Read(make([]byte, 1))

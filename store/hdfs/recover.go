@@ -168,7 +168,7 @@ func (f *File) rebuild(ctx context.Context, nodes *[]node, gone []node, cause er
 func (f *File) adopt(b block, nodes []node, p *pipe) {
 	f.c.nodes.know(nodes)
 	f.block, f.nodes, f.pipe, f.torn, f.roll = b, nodes, p, false, time.Time{}
-	f.q.nodes, f.q.pool = nodes, b.pool
+	f.q.nodes = nodes
 	f.pipeNow.Store(p)
 	if f.isAborted() { // Abort may have seen the old one
 		p.close()

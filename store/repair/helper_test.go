@@ -72,7 +72,7 @@ func (k *fakeKeeper) Unsettled(place string) []inventory.Found {
 	defer k.mu.Unlock()
 	list := slices.Clone(k.found)
 	for _, it := range k.items {
-		if it.State == catalog.StateTorn {
+		if it.State == catalog.StateTorn || it.State == catalog.StateOpen {
 			list = append(list, inventory.Found{Identity: dead, Partition: hour00, Item: it})
 		}
 	}

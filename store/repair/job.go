@@ -196,11 +196,17 @@ func (j *job) merge(other *job) {
 	j.done = append(j.done, other.done...)
 }
 
-// item is the file as the inventory tells it while it awaits repair.
+// item is the file as the inventory tells it while it awaits repair. Only a
+// tear says what must be in it, no more and no less. An orphan stays open: what
+// is known of it is the least that it holds, and whoever repairs it after us
+// must not cut it to that.
 func (j *job) item(place string) catalog.Item {
 	it := catalog.Item{
 		Category: j.text(), Chain: j.chain, Place: place, Path: j.final,
-		State: catalog.StateTorn, Bytes: j.acked, Manifest: j.manifest,
+		State: catalog.StateOpen, Bytes: j.acked, Manifest: j.manifest,
+	}
+	if j.torn != nil {
+		it.State = catalog.StateTorn
 	}
 	for _, l := range j.lines {
 		if l.End <= j.acked {

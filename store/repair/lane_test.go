@@ -121,7 +121,7 @@ func TestNothingIsTouchedOnAClusterThatIsAwayOrDrained(t *testing.T) {
 			t.Fatalf("calls while it is drained: %v", calls)
 		}
 		// That the start is over, and what waits, is known all the same.
-		if it, _ := w.keeper.item("n1", begin(1).Path); it.State != catalog.StateTorn || len(w.keeper.ended) != 1 {
+		if it, _ := w.keeper.item("n1", begin(1).Path); it.State != catalog.StateOpen || len(w.keeper.ended) != 1 {
 			t.Fatalf("item %+v, ended %v", it, w.keeper.ended)
 		}
 		draining.Store(true)
@@ -317,7 +317,7 @@ func TestAListingThatFailsIsRepeatedAndInventoriesEndOnlyAfterIt(t *testing.T) {
 		bad.Store(false)
 		pass(maxAway)
 		// The file is known, and not repaired yet: the inventory tells of it before it ends.
-		if it, ok := w.keeper.item("n1", begin(1).Path); !ok || it.State != catalog.StateTorn {
+		if it, ok := w.keeper.item("n1", begin(1).Path); !ok || it.State != catalog.StateOpen {
 			t.Errorf("the inventory has %+v", it)
 		}
 		if len(w.keeper.ended) != 1 {

@@ -219,6 +219,40 @@ func TestBytesThatAreNoMessageStandInNoRange(t *testing.T) {
 	})
 }
 
+// A start that repairs an orphan is killed before it has done anything but say
+// so in the inventory, and the next one has to repair it: what was published of
+// the file is the least that it holds, not all of it.
+func TestAnOrphanWhoseRepairDiedIsNotCutToWhatWasPublished(t *testing.T) {
+	for name, published := range map[string]int{"nothing": 0, "a part": 20} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				data := text(1, 100)
+				b := catalog.NewBuilder(catalog.Head{File: "x", Identity: dead, Chain: 3, Category: "web", Partition: hour00})
+				if published > 0 {
+					b.Sum(data[:published*size1])
+					l := line(1, published)
+					b.Add(&l)
+				}
+				w.keeper.found = []inventory.Found{{Identity: dead, Partition: hour00, Item: catalog.Item{
+					Category: "web", Chain: 3, Place: "n1", Path: begin(1).Path, State: catalog.StateOpen, Bytes: b.Bytes(), Manifest: b.Snapshot()}}}
+				w.states = []journal.FileState{{Begin: begin(1), Lines: []catalog.Line{line(1, 90), line(91, 100)}}}
+				w.c.Leave(begin(1).OpenPath, data, 100*size1)
+				w.open()
+				for _, l := range w.r.lanes {
+					l.declare() // and then it is killed
+				}
+				w.keeper.found = nil // the next one has the inventory as it was left
+				w.repair()
+				_, m := w.sealed(1)
+				if want := []catalog.Range{exact(1, 100)}; !reflect.DeepEqual(m.Ranges, want) {
+					t.Errorf("ranges %+v, want %+v", m.Ranges, want)
+				}
+			})
+		})
+	}
+}
+
 // The journal failed at message 40; the inventory tells up to 70, the file holds more.
 func TestTheInventoryTellsWhatTheJournalMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -258,7 +292,7 @@ func TestAFileThatIsGoneIsAnAlarmOnlyIfSomethingHadToBeInIt(t *testing.T) {
 		if s := w.r.Stats(); s.Missing != 1 || s.MissingBytes != int64(60*size1) || s.Removed != 2 || logs.Len() != 1 {
 			t.Errorf("stats %+v, %d alarms", s, logs.Len())
 		}
-		if it, ok := w.keeper.item("n1", begin(2).Path); !ok || it.State != catalog.StateTorn || it.Bytes != int64(60*size1) {
+		if it, ok := w.keeper.item("n1", begin(2).Path); !ok || it.State != catalog.StateOpen || it.Bytes != int64(60*size1) {
 			t.Errorf("the inventory must tell of the lost file, it has %+v", it)
 		}
 		if left := w.c.Paths(); len(left) != 0 {

@@ -151,6 +151,10 @@ func (d *DataNode) conn(c net.Conn) {
 		d.read(c, q)
 	case 86:
 		d.transfer(c, q)
+	case 89: // no domain socket: ERROR_INVALID
+		if q.str(1) != "" && d.pass() {
+			say(c, m(nil).uint(1, 3).str(2, "must request a shared memory segment over a UNIX domain socket"))
+		}
 	}
 }
 
