@@ -10,6 +10,11 @@ GO_FILES = $(shell git ls-files '*.go' | grep -v '^thrift/gen/')
 HADOOP := integration/hadoop
 # every process of the lab is ended by its pid, whatever became of the tests
 LAB = trap '$(HADOOP)/hdfs-down -w >/dev/null 2>&1 || true' EXIT; $(HADOOP)/hdfs-fetch; export HDFS_BASE_PORT=auto
+# the suite that every kind of cluster passes, on a cluster of one DataNode and one of three
+UP = $(HADOOP)/hdfs-up
+SITE = -p dfs.datanode.max.transfer.threads=4096 -p dfs.blocksize=4194304
+REAL = n1=$$($(UP) N1 -n 1 $(SITE)); n2=$$($(UP) N2 -n 3 $(SITE)); \
+  TWINSCRIBE_N1=$$n1 TWINSCRIBE_N2=$$n2 $(INTEGRATION) -timeout 10m ./store/hdfs; $(HADOOP)/hdfs-down -w
 INTEGRATION = go test -tags integration -count=1 -p 1
 
 .PHONY: help
@@ -32,7 +37,7 @@ unit: ## unit and contract tests
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
-	$(LAB); $(INTEGRATION) -short -timeout 20m ./store/hdfs ./integration/...
+	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 20m ./integration/...
 
 .PHONY: test
 test: unit integration ## everything there is to test, short form; under 20 minutes on 2 cores
@@ -46,7 +51,7 @@ race: ## unit and contract tests under the race detector (needs a C compiler)
 
 .PHONY: prove
 prove: build ## the long proofs, one after another, with their figures
-	$(LAB); $(INTEGRATION) -v -timeout 100m ./integration/...
+	$(LAB); $(REAL); $(INTEGRATION) -v -timeout 100m ./integration/...
 
 PROOFS := $(shell grep -ho '^func TestProve[A-Za-z0-9]*' integration/*_test.go 2>/dev/null | cut -c15-)
 .PHONY: $(addprefix prove-,$(PROOFS))
