@@ -21,7 +21,7 @@ const (
 const (
 	noteBlank   = "blank category"
 	noteName    = "category name of more than 65535 bytes"
-	noteMessage = "message longer than max_message"
+	noteMessage = "message longer than limits.message"
 )
 
 // role is what a queue's messages are.

@@ -65,7 +65,7 @@ categories:
 
 const quick = `
 visible_within: 1s
-timeouts: {write: 500ms, ack: 3s, stop: 8s}
+timeouts: {write: 2s, ack: 5s, stop: 8s}
 `
 
 // newWorld writes a configuration; DIR in it is the world's folder.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -90,6 +91,14 @@ func TestMessagesThatNoStoreTakesBecomeDeadLettersWithTheirReason(t *testing.T) 
 	}
 	if !strings.Contains(notes["blank category"], "categor") || !strings.Contains(notes[long], "longer") {
 		t.Errorf("the reasons are %q and %q", notes["blank category"], notes[long])
+	}
+	if err := os.RemoveAll(w.path("state", "buffer")); err != nil {
+		t.Fatal(err)
+	}
+	for _, category := range []string{"web", ""} {
+		if _, report := w.messages(category); len(report.Uncounted) > 0 {
+			t.Errorf("category %q: a reader elsewhere misses dead letters: %q", category, report.Uncounted)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -176,6 +178,9 @@ func bufferCat() *cobra.Command {
 		Short: "print the messages of the segments, dead letters with their reason",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := knownReason(reason); err != nil {
+				return err
+			}
 			dir, err := f.folder(c)
 			if err != nil {
 				return err
@@ -202,6 +207,18 @@ func bufferCat() *cobra.Command {
 	return c
 }
 
+// knownReason refuses what is neither empty nor a reason, nor one of others.
+func knownReason(reason string, others ...string) error {
+	known := others
+	for r := buffer.Spill; r <= buffer.DeadLetter; r++ {
+		known = append(known, r.String())
+	}
+	if reason != "" && !slices.Contains(known, reason) {
+		return usage("--reason: unknown reason %q: there are %s", reason, strings.Join(known, ", "))
+	}
+	return nil
+}
+
 // choose adds the flags of a daemon.Choice.
 func choose(c *cobra.Command, choice *daemon.Choice) {
 	c.Flags().StringVar(&choice.Reason, "reason", "", "segments of `REASON`: spill, outage, unrouted, dead-letter, all")
@@ -218,6 +235,9 @@ Spills are shipped by the server itself; outages only by this command, or by rep
 be ended and begun again at any time: every message is there once.`,
 		RunE: func(c *cobra.Command, segments []string) error {
 			choice.Segments = names(segments)
+			if err := knownReason(choice.Reason, "all"); err != nil {
+				return err
+			}
 			return moved(c, &f, choice, "ship", "shipped", func(ctx context.Context, t *daemon.Tools) (daemon.Done, error) {
 				return t.Ship(ctx, choice, progress(c))
 			})
@@ -238,6 +258,9 @@ func bufferForget() *cobra.Command {
 			choice.Segments = names(segments)
 			if choice.Reason == "" && len(segments) == 0 {
 				return usage("say which segments, or --reason")
+			}
+			if err := knownReason(choice.Reason, "all"); err != nil {
+				return err
 			}
 			return moved(c, &f, choice, "forget", "deleted", func(ctx context.Context, t *daemon.Tools) (daemon.Done, error) {
 				return t.Forget(ctx, choice)

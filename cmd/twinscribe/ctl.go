@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,6 +35,11 @@ machine only.`,
 // api calls the HTTP side of a server.
 type api struct{ addr string }
 
+// answerError is what a server says is wrong, perhaps in several lines.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
 // call sends a request and decodes the answer into v, unless v is nil.
 func (a *api) call(ctx context.Context, method, path string, form url.Values, v any) error {
 	u := url.URL{Scheme: "http", Host: a.addr, Path: path, RawQuery: form.Encode()}
@@ -55,7 +59,7 @@ func (a *api) call(ctx context.Context, method, path string, form url.Values, v 
 	if answer.StatusCode != http.StatusOK {
 		var f daemon.Failure
 		if json.Unmarshal(b, &f) == nil && f.Error != "" {
-			return errors.New(f.Error)
+			return answerError(f.Error)
 		}
 		return fmt.Errorf("the server at %s says %s to %s", a.addr, answer.Status, path)
 	}

@@ -74,11 +74,9 @@ func checkFiles(c *cobra.Command, r *reader.Reader, q reader.Query) error {
 	report, err := r.Check(c.Context(), q)
 	fmt.Fprintf(c.OutOrStdout(), "%d messages, %d bytes are as their manifests say; problems %d, not counted %d\n",
 		report.Messages, report.Bytes, len(report.Problems), len(report.Uncounted))
-	if err := tell(c, report, err); err != nil {
-		return err
-	}
-	if len(report.Problems) > 0 {
+	status := tell(c, report, err)
+	if err == nil && len(report.Problems) > 0 {
 		return exit{code: exitFailed}
 	}
-	return nil
+	return status
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"twinscribe/conf"
 )
 
 // Exit statuses, the same for every command.
@@ -82,9 +84,23 @@ Without a configuration, 'twinscribe serve' uses two local directories as cluste
 		}
 	}
 	if e.cause != nil {
-		fmt.Fprintf(stderr, "twinscribe: %v\n", e.cause)
+		fmt.Fprintln(stderr, told(e.cause))
 	}
 	return e.code
+}
+
+// told is an error as one line; mistakes in a configuration are a line each,
+// with file and number in front, as editors read them.
+func told(err error) string {
+	var mistakes conf.Mistakes
+	var answer answerError
+	switch {
+	case errors.As(err, &mistakes):
+		return err.Error()
+	case errors.As(err, &answer):
+		return "twinscribe: " + err.Error()
+	}
+	return "twinscribe: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 // knownCommand refuses what is no command, with the name of one that is near.

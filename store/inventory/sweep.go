@@ -55,6 +55,7 @@ func (k *Keeper) sweep(now time.Time) {
 	}
 	k.mu.Lock()
 	k.letGo()
+	k.delivered() // who waits for the last missing one need not wait for it any more
 	k.mu.Unlock()
 	k.wake(k.local)
 	for _, lane := range k.lanes {
