@@ -214,8 +214,3 @@ func readAll(t *testing.T, s *lab.Server, hs []*lab.History, size int) lab.Books
 	}
 	return b
 }
-
-func drainReader(r io.Reader) error {
-	_, err := io.Copy(io.Discard, r)
-	return err
-}
