@@ -35,7 +35,7 @@ func twoClusters(n1, n2 *lab.Hadoop, extra string, clusterExtra ...string) strin
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\nclusters:\n", extra)
 	cluster := func(name string, h *lab.Hadoop) {
-		fmt.Fprintf(&b, "  - name: %s\n    hdfs: {namenodes: [%q], user: root, root: /logs}\n    probe: {hold_off: 3s, hold_off_max: 10s}\n%s", name, h.Addr, more)
+		fmt.Fprintf(&b, "  - name: %s\n    hdfs: {namenodes: [%q], user: %q, root: /logs}\n    probe: {hold_off: 3s, hold_off_max: 10s}\n%s", name, h.Addr, lab.User(), more)
 	}
 	places := "          - {files: {cluster: n1}}\n"
 	cluster("n1", n1)

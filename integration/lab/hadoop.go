@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -168,4 +169,13 @@ func (h *Hadoop) TryCLI(args ...string) ([]byte, error) {
 		err = fmt.Errorf("%w: %s", err, errs.String())
 	}
 	return out, err
+}
+
+// User is who runs the tests, and so the clusters' superuser: the one whose name the servers use.
+func User() string {
+	u, err := user.Current()
+	if err != nil {
+		return "root"
+	}
+	return u.Username
 }

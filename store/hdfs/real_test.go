@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/user"
 	"path"
 	"runtime"
 	"sync"
@@ -39,6 +40,9 @@ func realCluster(t *testing.T, env string, o Options) *Cluster {
 		t.Skipf("%s holds no NameNode address: start a cluster, or run this by make", env)
 	}
 	o.Name, o.NameNodes, o.User = "real", []string{addr}, "root"
+	if u, err := user.Current(); err == nil { // who runs the tests started the cluster, and is its superuser
+		o.User = u.Username
+	}
 	o.Root = fmt.Sprintf("/hdfs-test/%s-%d", t.Name(), time.Now().UnixNano())
 	if o.Log == nil {
 		o.Log = zaptest.NewLogger(t)
