@@ -16,6 +16,8 @@ SITE = -p dfs.datanode.max.transfer.threads=4096 -p dfs.blocksize=4194304
 REAL = n1=$$($(UP) N1 -n 1 $(SITE)); n2=$$($(UP) N2 -n 3 $(SITE)); \
   TWINSCRIBE_N1=$$n1 TWINSCRIBE_N2=$$n2 $(INTEGRATION) -timeout 10m ./store/hdfs; $(HADOOP)/hdfs-down -w
 INTEGRATION = go test -tags integration -count=1 -p 1
+# the packages with proofs of which $(1) is what follows TestProve in their names
+packages = $$(git grep --untracked -lE '^func TestProve$(1)\(t' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's:^:./:')
 
 .PHONY: help
 help: ## this list
@@ -37,7 +39,7 @@ unit: ## unit and contract tests
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
-	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 20m ./integration/...
+	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 30m $(call packages,.*)
 
 .PHONY: test
 test: unit integration ## everything there is to test, short form; under 20 minutes on 2 cores
@@ -49,14 +51,26 @@ check: fmt-check lint unit ## before a commit: no JVM, under 2 minutes with warm
 race: ## unit and contract tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
-.PHONY: prove
-prove: build ## the long proofs, one after another, with their figures
-	$(LAB); $(REAL); $(INTEGRATION) -v -timeout 100m ./integration/...
+# Runs the proofs of which $(1) is what follows TestProve in their names, wherever they are, and prints their rows as a table.
+define run_proofs
+@mkdir -p .lab; status=0; ($(LAB); $(2) \
+  $(INTEGRATION) -v -timeout 120m -run '^TestProve$(1)$$' $(call packages,$(1))) 2>&1 | tee .lab/prove.log || status=$$?; echo; integration/table <.lab/prove.log; exit $$status
+endef
 
-PROOFS := $(shell grep -ho '^func TestProve[A-Za-z0-9]*' integration/*_test.go 2>/dev/null | cut -c15-)
+.PHONY: prove
+prove: build ## the long proofs, one after another, and their figures in one table; under 100 minutes
+	$(call run_proofs,.*,$(REAL);)
+
+PROOFS := $(shell git grep --untracked -hoE '^func TestProve[A-Za-z0-9]*' -- '*_test.go' | cut -c15- | sort -V)
 .PHONY: $(addprefix prove-,$(PROOFS))
 $(addprefix prove-,$(PROOFS)): prove-%: build ## one proof, as prove-Outage; `make proofs` lists them
-	$(LAB); $(INTEGRATION) -v -timeout 60m -run '^TestProve$*$$' ./integration
+	$(call run_proofs,$*,)
+
+# what the engine is attacked with, a number each: docs/reliability.md
+NUMBERS := 1 2 3 4 5 6 7 8 9 10
+.PHONY: $(addprefix prove-,$(NUMBERS))
+$(addprefix prove-,$(NUMBERS)): prove-%: build ## all proofs of one number of docs/reliability.md
+	$(call run_proofs,$*[A-Z].*,)
 
 .PHONY: proofs
 proofs: ## the names of the proofs
