@@ -58,6 +58,7 @@ type Server struct {
 	mu       sync.Mutex
 	warnings []string // of the configuration in force
 	reloaded reloadStatus
+	chainLog *zap.Logger // of all chains together
 }
 
 // twinPatience is how long a start waits for the clusters to tell of another
@@ -76,7 +77,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		base: b, o: o, since: time.Now(), warnings: o.Warnings,
 		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
-		metrics: prometheus.NewRegistry(),
+		metrics: prometheus.NewRegistry(), chainLog: sparing(b.log).Named("failover"),
 	}
 	s.current.Store(o.Config)
 	s.dropped = s.bookDropped

@@ -81,6 +81,9 @@ func (f *File) close(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.dropStray(ctx, patient); err != nil {
+		return err
+	}
 	for try := 0; ; try++ {
 		ok, err := f.c.nn.complete(ctx, f, f.prev)
 		if ok || err != nil {
