@@ -1,0 +1,257 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"twinscribe/integration/lab"
+)
+
+// Everything that can happen to two clusters happens under load, one after another: no OK is
+// late, every message goes where it should, and every acknowledged one is there once.
+func TestProve1FailFast(t *testing.T) {
+	lab.NeedBlackHoles(t)
+	nodes := pick(1, 3)
+	n1, n2 := lab.StartHadoop(t, "N1", nodes), lab.StartHadoop(t, "N2", nodes)
+	for _, h := range []*lab.Hadoop{n1, n2} { // the server is nobody special there
+		h.Admin(t, "MKDIRS", "/logs")
+		h.Admin(t, "SETOWNER", "/logs", "owner="+writer)
+	}
+	for _, f := range pick(failFastShort(), failFastLong()) {
+		t.Run(strings.ReplaceAll(f.name, " ", "_"), func(t *testing.T) {
+			row := &failFast{T: t, n1: n1, n2: n2, nodes: nodes, root: "/logs/" + strings.ReplaceAll(f.name, " ", "-")}
+			row.run(f)
+		})
+	}
+}
+
+// A machineFault is a row of the table.
+type machineFault struct {
+	name   string
+	before func(*failFast)        // the server starts
+	begin  func(*failFast) func() // what heals it
+	check  func(*failFast, outcome)
+	after  func(*failFast) // everything is verified; always, if before was
+}
+
+// writer is the server's name on the clusters; a category that is to suffer alone has a client and files of its own.
+const writer, limited = "weblog", "limited"
+
+// failFast is a row being made.
+type failFast struct {
+	*testing.T
+	n1, n2 *lab.Hadoop
+	nodes  int
+	root   string
+	s      *lab.Server
+	states map[string]bool // of n1, during the fault
+}
+
+// An outcome is what a fault did, from its beginning until it was healed.
+type outcome struct {
+	stored  places // messages
+	settled places // of them, those since the fault was 4 s (short form: 2 s) old
+	limited places // of them, those of the category limited, from the beginning on
+	torn    float64
+	states  map[string]bool
+}
+
+func (o outcome) only(where string) bool {
+	for place, n := range o.settled {
+		if place != where && n.Messages > 0 {
+			return false
+		}
+	}
+	return o.settled[where].Messages > 0
+}
+
+func (f *failFast) config(namenodes ...string) string {
+	if len(namenodes) == 0 {
+		namenodes = []string{f.n1.Addr}
+	}
+	var b strings.Builder
+	b.WriteString("clusters:\n")
+	for name, addrs := range map[string][]string{"n1": namenodes, "n2": {f.n2.Addr}} {
+		fmt.Fprintf(&b, "  - {name: %s, hdfs: {namenodes: [%s], user: %s, root: %s}, probe: {hold_off: 3s, hold_off_max: 10s}}\n",
+			name, strings.Join(addrs, ", "), writer, f.root)
+	}
+	b.WriteString("categories:\n")
+	for match, size := range map[string]string{`"*"`: "96MiB", limited: "1MiB"} { // limited begins a file every 2 s
+		fmt.Fprintf(&b, "  - match: %s\n    store: {failover: {places: [{files: {cluster: n1, max_size: %s}}, {files: {cluster: n2, max_size: %s}}, {buffer: {}}]}}\n", match, size, size)
+	}
+	return b.String()
+}
+
+// A load of 24 steady categories, one that rotates every 2 s, and two new ones a second: files
+// that are open need no NameNode, the others do.
+const (
+	failFastSize    = 500
+	failFastClients = 6
+)
+
+func failFastLoad(ctx context.Context, addr string) []*lab.History {
+	var wg sync.WaitGroup
+	parts := make([][]*lab.History, 3)
+	run := func(i, clients, batch, firstClient int, category func(c, n int) []byte) {
+		wg.Go(func() {
+			parts[i] = lab.Load{Addr: addr, Clients: clients, Batch: batch, Interval: 100 * time.Millisecond,
+				Message: func(c, n int) ([]byte, []byte) {
+					return category(c, n), lab.Line(firstClient+c, n, failFastSize)
+				}}.Run(ctx)
+		})
+	}
+	run(0, failFastClients, 8, 0, func(c, n int) []byte { return fmt.Appendf(nil, "steady%d", c*4+n%4) })
+	run(1, 1, 100, failFastClients, func(int, int) []byte { return []byte(limited) })
+	run(2, 1, 4, failFastClients+1, func(_, n int) []byte { return fmt.Appendf(nil, "new%04d", n/20) })
+	wg.Wait()
+	return slices.Concat(parts...)
+}
+
+func (f *failFast) run(fault machineFault) {
+	if fault.after != nil {
+		f.Cleanup(func() { fault.after(f) })
+	}
+	if fault.before != nil {
+		fault.before(f)
+	}
+	if f.s == nil {
+		f.s = lab.NewServer(f, f.config())
+	}
+	f.s.Start()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan []*lab.History, 1)
+	go func() { done <- failFastLoad(ctx, f.s.Thrift) }()
+	lab.Eventually(f, 30*time.Second, "the steady files open on n1", func() bool {
+		return f.s.Metric("twinscribe_files_open", `cluster="n1"`) > 4*failFastClients
+	})
+	time.Sleep(pick(time.Second, 2*time.Second))
+	if n := f.stored("").away("n1"); n > 0 {
+		f.Errorf("%d messages went elsewhere than to n1 before there was a fault", n)
+	}
+	cut := time.Now()
+	o := f.suffer(fault)
+	healed := time.Now()
+	f.healthy()
+	back := time.Since(healed)
+	time.Sleep(time.Second)
+	cancel()
+	hs := <-done
+	calm := settled(f.T, f.s, 90*time.Second)
+	if code := f.s.Stop(); code != 0 {
+		f.Errorf("the server stopped with %d", code)
+	}
+	f.report(fault, o, hs, cut)
+	f.Logf("n1 was %v; healthy %v after the fault was healed, nothing left to repair or ship %v after the load; files torn on n1 %.0f",
+		sortedKeys(o.states), back.Round(time.Millisecond), calm.Round(time.Millisecond), o.torn)
+	if fault.check != nil {
+		fault.check(f, o)
+	}
+}
+
+// suffer keeps the fault for a time and says what became of it.
+func (f *failFast) suffer(fault machineFault) outcome {
+	stored, limits := f.stored(""), f.stored(limited)
+	torn := f.s.Metric("twinscribe_files_torn_total", `cluster="n1"`)
+	heal := sync.OnceFunc(fault.begin(f))
+	f.Cleanup(heal)
+	o := outcome{states: map[string]bool{}}
+	begun := time.Now()
+	watch := func(d time.Duration) {
+		for time.Since(begun) < d {
+			o.states[clusterState(f.T, f.s, "n1")] = true
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
+	watch(pick(2*time.Second, 4*time.Second))
+	early := f.stored("")
+	watch(pick(4*time.Second, 8*time.Second))
+	now := f.stored("")
+	o.stored, o.settled = now.since(stored), now.since(early)
+	o.limited = f.stored(limited).since(limits)
+	o.torn = f.s.Metric("twinscribe_files_torn_total", `cluster="n1"`) - torn
+	heal()
+	return o
+}
+
+// stored are the messages by place, of one category or, without one, of all.
+func (f *failFast) stored(category string) places {
+	if category == "" {
+		var st status
+		f.s.Get("/v1/status", &st)
+		return st.Totals.Stored
+	}
+	p := places{}
+	for _, place := range []string{"n1", "n2", "buffer"} {
+		p[place] = count{int64(f.s.Metric("twinscribe_stored_messages_total", `category="`+category+`"`, `place="`+place+`"`))}
+	}
+	return p
+}
+
+// since is what came after an earlier moment.
+func (p places) since(before places) places {
+	d := places{}
+	for place, n := range p {
+		if n := n.Messages - before[place].Messages; n != 0 {
+			d[place] = count{n}
+		}
+	}
+	return d
+}
+
+// away are the messages elsewhere than at one place.
+func (p places) away(from string) (n int64) {
+	for place, c := range p {
+		if place != from {
+			n += c.Messages
+		}
+	}
+	return n
+}
+
+func (f *failFast) healthy() {
+	for _, c := range []string{"n1", "n2"} {
+		lab.Eventually(f, 90*time.Second, c+" is healthy again", func() bool { return clusterState(f.T, f.s, c) == "healthy" })
+	}
+}
+
+// report verifies everything and logs the row.
+func (f *failFast) report(fault machineFault, o outcome, hs []*lab.History, cut time.Time) {
+	var b lab.Books
+	lab.Eventually(f, 60*time.Second, "everything counted in read", func() bool {
+		stderr, code := f.s.Read(func(r io.Reader) error { b = lab.Verify(f, r, hs, failFastSize, false); return nil }, "--all")
+		if code != 0 {
+			f.Logf("read ended with %d: %s", code, stderr)
+		}
+		return code == 0
+	})
+	n, p50, p99, slowest := lab.Latency(hs, cut, time.Now())
+	_, unknown, later, _ := sumHistories(hs)
+	f.Logf("table: 1 | %s | slowest OK %.2f s (bound %.0f s), stored %v; lost %d, twice %d",
+		fault.name, slowest.Seconds(), bound().Seconds(), o.stored, b.Lost, b.Twice)
+	f.Logf("%d OKs, p50 %v, p99 %v; TRY_LATER %d, unknown %d; settled to %v; limited to %v; %v", n, p50, p99, later, unknown, o.settled, o.limited, b)
+	b.MustBalance(f)
+	if n == 0 || slowest >= bound() {
+		f.Errorf("%d OKs, slowest %v, want under %v", n, slowest, bound())
+	}
+	if later+unknown > 0 && !testing.Short() {
+		f.Errorf("TRY_LATER %d, unknown %d, want none", later, unknown)
+	}
+}
+
+func sortedKeys(m map[string]bool) []string {
+	var keys []string
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
