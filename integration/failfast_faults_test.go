@@ -3,8 +3,10 @@
 package integration
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,7 +18,7 @@ func failFastShort() []machineFault {
 	return []machineFault{
 		{name: "NameNode black-holed", begin: blackHole("nn"), check: leavesN1},
 		{name: "safe mode", begin: safeMode, check: leavesN1},
-		{name: "space quota of a category", before: folderOfLimited, begin: spaceQuota, check: onlyLimitedLeaves},
+		{name: "space quota of a category", folder: true, begin: spaceQuota, check: onlyLimitedLeaves},
 		slowNode("DataNode answers after 300 ms", 300*time.Millisecond, staysOnN1),
 	}
 }
@@ -29,18 +31,41 @@ func failFastLong() []machineFault {
 		{name: "DataNode killed", begin: kill("dn1"), check: staysOnN1},
 		{name: "DataNode stopped", begin: freeze("dn1"), check: staysOnN1},
 		{name: "DataNode black-holed", begin: blackHole("dn1"), check: staysOnN1},
-		{name: "all DataNodes killed", begin: kill("dn1", "dn2", "dn3"), check: allOnN2},
+		{name: "all DataNodes killed", begin: kill("dn1", "dn2", "dn3"), check: allOnN2, hdfsMayLose: true},
 		{name: "all DataNodes stopped", begin: freeze("dn1", "dn2", "dn3"), check: allOnN2},
 		{name: "all DataNodes black-holed", begin: blackHole("dn1", "dn2", "dn3"), check: allOnN2},
 		{name: "safe mode", begin: safeMode, check: leavesN1},
-		{name: "space quota of a category", before: folderOfLimited, begin: spaceQuota, check: onlyLimitedLeaves},
-		{name: "no permission for a category", before: folderOfLimited, begin: noPermission, check: onlyLimitedLeaves},
+		{name: "space quota of a category", folder: true, begin: spaceQuota, check: onlyLimitedLeaves},
+		{name: "no permission for a category", folder: true, begin: noPermission, check: onlyLimitedLeaves},
 		diskFull(),
 		{name: "machine of both clusters killed", begin: killMachine, check: staysOnN1},
 		slowNode("DataNode answers after 300 ms", 300*time.Millisecond, staysOnN1),
 		slowNode("DataNode answers after 3 s", 3*time.Second, staysOnN1),
 		{name: "both clusters stopped", begin: freezeBoth, check: allInBuffer},
 	}
+}
+
+// failFastPair are faults of a cluster that has two NameNodes.
+func failFastPair(n1 *lab.HA) []machineFault {
+	var faults []machineFault
+	for _, f := range []haFault{handOver, killActive, stopActive} {
+		faults = append(faults, machineFault{
+			name: "NameNode failover, " + f.name,
+			begin: func(row *failFast) func() {
+				active := n1.Active()
+				f.take(n1, active)
+				return func() {
+					// n1 is used again before the other one is back
+					lab.Eventually(row, 30*time.Second, "n1 is healthy", func() bool { return clusterState(row.T, row.s, "n1") == "healthy" })
+					if f.lost {
+						n1.Rejoin(active, 1)
+					}
+				}
+			},
+			check: nothingBuffered,
+		})
+	}
+	return faults
 }
 
 // kill ends processes of n1; the cluster is whole again once they were started.
@@ -121,8 +146,8 @@ func safeMode(f *failFast) func() {
 	return func() { f.n1.CLI("dfsadmin", "-safemode", "leave") }
 }
 
-// folderOfLimited is there before the server is, so that it can be told apart.
-func folderOfLimited(f *failFast) {
+// folderOfLimited makes the folder of the category that suffers alone.
+func (f *failFast) folderOfLimited() {
 	f.n1.Admin(f, "MKDIRS", f.root+"/"+limited)
 	for _, folder := range []string{f.root, f.root + "/" + limited} {
 		f.n1.Admin(f, "SETOWNER", folder, "owner="+writer)
@@ -206,10 +231,17 @@ func slowNode(name string, delay time.Duration, check func(*failFast, outcome)) 
 // leavesN1: what needs a new file goes to n2, and nothing to the buffer once n1 is known to be away.
 func leavesN1(f *failFast, o outcome) {
 	if len(o.states) == 1 {
-		f.Errorf("n1 was %v throughout", sortedKeys(o.states))
+		f.Errorf("n1 was %v throughout", slices.Sorted(maps.Keys(o.states)))
 	}
 	if o.settled["n2"].Messages == 0 || o.settled["buffer"].Messages > 0 {
 		f.Errorf("settled to %v, want new files on n2 and none in the buffer", o.settled)
+	}
+}
+
+// nothingBuffered: there is always a cluster that takes everything.
+func nothingBuffered(f *failFast, o outcome) {
+	if o.settled["buffer"].Messages > 0 || len(o.settled) == 0 {
+		f.Errorf("settled to %v, want none in the buffer", o.settled)
 	}
 }
 
@@ -230,7 +262,7 @@ func staysOnN1(f *failFast, o outcome) {
 // onlyLimitedLeaves: an error about one path does not concern the cluster.
 func onlyLimitedLeaves(f *failFast, o outcome) {
 	if len(o.states) != 1 || !o.states["healthy"] {
-		f.Errorf("n1 was %s, want it healthy throughout", strings.Join(sortedKeys(o.states), ", "))
+		f.Errorf("n1 was %s, want it healthy throughout", strings.Join(slices.Sorted(maps.Keys(o.states)), ", "))
 	}
 	if o.limited["n2"].Messages == 0 || o.stored.away("n1") != o.limited.away("n1") {
 		f.Errorf("of all %v, of category %s %v: want the latter on n2 and the others on n1", o.stored, limited, o.limited)
