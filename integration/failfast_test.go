@@ -107,13 +107,13 @@ func (f *failFast) config() string {
 			c.name, strings.Join(c.namenodes, ", "), writer, f.root, pick(time.Second, 3*time.Second))
 	}
 	b.WriteString("categories:\n")
-	for match, size := range map[string]string{`"*"`: "96MiB", limited: "1MiB"} { // limited begins a file every 2 s
+	for match, size := range map[string]string{`"*"`: "96MiB", limited: "1MiB"} { // limited begins a file every second
 		fmt.Fprintf(&b, "  - match: %s\n    store: {failover: {places: [{files: {cluster: n1, max_size: %s}}, {files: {cluster: n2, max_size: %s}}, {buffer: {}}]}}\n", match, size, size)
 	}
 	return b.String()
 }
 
-// A load of 24 steady categories, one that rotates every 2 s, and two new ones a second: files
+// A load of 24 steady categories, one that rotates every second, and two new ones a second: files
 // that are open need no NameNode, the others do.
 const (
 	failFastSize    = 500
@@ -132,7 +132,7 @@ func failFastLoad(ctx context.Context, addr string) []*lab.History {
 		})
 	}
 	run(0, failFastClients, 8, 0, func(c, n int) []byte { return fmt.Appendf(nil, "steady%d", c*4+n%4) })
-	run(1, 1, 100, failFastClients, func(int, int) []byte { return []byte(limited) })
+	run(1, 1, 200, failFastClients, func(int, int) []byte { return []byte(limited) })
 	run(2, 1, 4, failFastClients+1, func(_, n int) []byte { return fmt.Appendf(nil, "new%04d", n/20) })
 	wg.Wait()
 	return slices.Concat(parts...)
