@@ -44,7 +44,7 @@ func mayWrite(t *testing.T, clusters ...*lab.Hadoop) {
 }
 
 func failFastRow(t *testing.T, fault machineFault, row *failFast) {
-	name := strings.ReplaceAll(fault.name, " ", "-")
+	name := strings.NewReplacer(" ", "-", ",", "").Replace(fault.name)
 	t.Run(name, func(t *testing.T) {
 		row.T, row.root = t, "/logs/"+name
 		row.run(fault)
@@ -156,7 +156,7 @@ func (f *failFast) run(fault machineFault) {
 	time.Sleep(time.Second)
 	cancel()
 	hs := <-done
-	calm := settled(f.T, f.s, 90*time.Second)
+	calm := settled(f.T, f.s, 150*time.Second)
 	if code := f.s.Stop(); code != 0 {
 		f.Errorf("the server stopped with %d", code)
 	}
