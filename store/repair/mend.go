@@ -179,7 +179,10 @@ func (l *lane) remove(ctx context.Context, j *job) (*outcome, error) {
 			return nil, fmt.Errorf("remove: %w", err)
 		}
 	}
-	return &outcome{action: Removed, cut: j.size, missing: j.acked}, nil
+	if j.acked > 0 { // the cluster has lost them all: as if somebody had taken the file away
+		return &outcome{action: Lost, missing: j.acked}, nil
+	}
+	return &outcome{action: Removed, cut: j.size}, nil
 }
 
 // absent is for a file without its open name: somebody sealed it, or removed it.
@@ -225,6 +228,7 @@ func (l *lane) seal(ctx context.Context, j *job, size int64) (*outcome, error) {
 		if err != nil {
 			return nil, err
 		}
+		m.Missing = max(0, j.acked-size)
 		j.built = m
 	}
 	if err := l.place(ctx, j, j.built); err != nil {
