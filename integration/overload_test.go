@@ -1,0 +1,206 @@
+//go:build integration
+
+package integration
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"twinscribe/integration/lab"
+)
+
+// A gibibyte is offered while both clusters are frozen and the buffer holds 64
+// MiB, in messages of ten bytes and of a mebibyte. The categories concerned
+// hear TRY_LATER in time, memory stays below its limit, a category whose
+// cluster is well goes on as before, and all that was acknowledged is there
+// once.
+//
+// What is attacked is the server's limits, not the machine's processors: the
+// clients that offer run in a process of their own at the lowest priority and
+// at a bounded rate, of which the tiny messages, at sixty bytes of memory and
+// wire each, get a smaller one. The latency before is that of an idle server.
+// Twice it, or a floor that a machine of two processors under two busy
+// processes needs, is what the quiet category may take.
+func TestProve5Overload(t *testing.T) {
+	n1, n2 := lab.StartHadoop(t, "N1", 1), lab.StartHadoop(t, "N2", 1)
+	total := pick[int64](64<<20, 1<<30)
+	for _, of := range []struct {
+		what string
+		lab.Offer
+	}{
+		{"1 MiB", lab.Offer{Categories: 8, Clients: 96, Batch: 4, Size: 1 << 20, Bytes: pick[int64](512<<20, 1<<30)}},
+		{"10 B", lab.Offer{Categories: 8, Clients: 64, Batch: 50_000, Size: 10, Bytes: total}},
+	} {
+		t.Run(strings.ReplaceAll(of.what, " ", ""), func(t *testing.T) {
+			overload(t, n1, n2, of.what, of.Offer)
+			n1.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
+			n2.CLI("dfs", "-rm", "-r", "-f", "-skipTrash", "/logs")
+		})
+	}
+}
+
+const (
+	memoryLimit = 256 << 20
+	overMemory  = 64 << 20 // what the process may have beside limits.memory
+)
+
+// quietFloor is the p99 that is good enough whatever it was before.
+func quietFloor() time.Duration { return pick(time.Second, 20*time.Millisecond) }
+
+func overload(t *testing.T, n1, n2 *lab.Hadoop, what string, of lab.Offer) {
+	away := t.TempDir()
+	s := lab.NewServer(t, strings.Replace(twoClusters(n1, n2, "limits: {memory: 256MiB, frame_memory: 32MiB, frame: 8MiB, message: 2MiB}\nbuffer: {max_bytes: 64MiB}\n"),
+		"categories:\n", fmt.Sprintf("  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: quiet, store: {files: {cluster: d}}}\n", away), 1))
+	s.Start()
+	of.Addr = s.Thrift
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	const size = 200
+	quiet := lab.Load{Addr: s.Thrift, Clients: 1, Batch: 1, Interval: 10 * time.Millisecond,
+		Message: func(c, n int) ([]byte, []byte) { return []byte("quiet"), lab.Line(c, n, size) }}
+	done := make(chan []*lab.History, 1)
+	go func() { done <- quiet.Run(ctx) }()
+	warm := of // every category has its file before the fault
+	warm.Clients, warm.Batch, warm.Size, warm.Bytes = of.Categories, 1, 200, int64(of.Categories)*200
+	warmed := warm.Start(t)()
+	time.Sleep(time.Second)
+	before := time.Now()
+	time.Sleep(pick(3*time.Second, 10*time.Second))
+	pids := []int{n1.Pid("nn"), n1.Pid("dn1"), n2.Pid("nn"), n2.Pid("dn1")}
+	thaw := func() {
+		for _, p := range pids {
+			_ = syscall.Kill(p, syscall.SIGCONT)
+		}
+	}
+	defer thaw()
+	cut := time.Now()
+	for _, p := range pids {
+		n1.Signal(p, syscall.SIGSTOP)
+	}
+	offered := of.Start(t)()
+	end := time.Now()
+	high, rss := memoryOf(t, s.Pid())
+	t.Logf("refused: %s", metricsOf(t, s, "twinscribe_refused_messages_total", "twinscribe_calls_total", "twinscribe_thrift_busy_total"))
+	thaw()
+	n1.Wait(1)
+	n2.Wait(1)
+	time.Sleep(time.Second)
+	cancel()
+	hs := <-done
+	nb, p50b, p99b, _ := lab.Latency(hs, before, cut)
+	nd, p50d, p99d, longest := lab.Latency(hs, cut, end)
+	_, unknown, later, _ := sumHistories(hs)
+	t.Logf("%s: offered in %v: %d OK, %d TRY_LATER, %d answers lost (%s); longest answer %v, longest TRY_LATER %v; VmHWM %d MiB, VmRSS %d MiB", what,
+		offered.Took.Round(time.Millisecond), offered.OK, offered.Later, offered.Lost, offered.Err, offered.Longest, offered.LongestLater, high>>20, rss>>20)
+	t.Logf("%s: quiet before: %d OKs p50 %v p99 %v; during: %d OKs p50 %v p99 %v longest %v; TRY_LATER %d, unknown %d", what,
+		nb, p50b, p99b, nd, p50d, p99d, longest, later, unknown)
+	t.Logf("table: 5 | 1 GiB in messages of %s, both clusters frozen, buffer 64 MiB | VmHWM %d MiB (limit 256+64); TRY_LATER within %v (10 s); p99 of a healthy place %v, before %v",
+		what, high>>20, offered.LongestLater.Round(time.Millisecond), p99d.Round(10*time.Microsecond), p99b.Round(10*time.Microsecond))
+	if high >= memoryLimit+overMemory {
+		t.Errorf("VmHWM %d MiB, want under %d MiB", high>>20, (memoryLimit+overMemory)>>20)
+	}
+	if offered.Longest >= 10*time.Second || offered.Lost > 0 {
+		t.Errorf("longest answer %v, %d answers lost (%s): want all within ack_timeout, 10 s", offered.Longest, offered.Lost, offered.Err)
+	}
+	if offered.Later == 0 {
+		t.Error("nothing was refused: the limits were not reached")
+	}
+	if later > 0 || unknown > 0 || nd == 0 {
+		t.Errorf("the quiet category heard TRY_LATER %d times, lost %d answers, had %d OKs", later, unknown, nd)
+	}
+	if p99d > max(2*p99b, quietFloor()) {
+		t.Errorf("the quiet category's p99 %v, before %v", p99d, p99b)
+	}
+	settled(t, s, 90*time.Second)
+	if code := s.Stop(); code != 0 {
+		t.Errorf("the server stopped with %d", code)
+	}
+	readBack(t, s, "quiet", hs, size, true)
+	readOffered(t, s, &of, offered, warmed)
+}
+
+// readOffered verifies `twinscribe read` of every category of an offer. The
+// messages of warmed came before: they are as many as there are categories.
+func readOffered(t *testing.T, s *lab.Server, of *lab.Offer, offered, warmed *lab.Offered) {
+	t.Helper()
+	var all lab.Books
+	for i := range of.Categories {
+		category := fmt.Sprintf("hot%d", i)
+		var b lab.Books
+		stderr, code := s.Read(func(r io.Reader) (err error) {
+			in := bufio.NewReader(r)
+			if _, err := in.Discard(201); err != nil { // the one that opened the file
+				return fmt.Errorf("the first message: %w", err)
+			}
+			b, err = of.Verify(in, category, offered)
+			return err
+		}, "--category", category)
+		if code != 0 && code != 3 {
+			t.Fatalf("read ended with %d: %s", code, stderr)
+		}
+		b.MustBalance(t)
+		all.Read, all.Extra = all.Read+b.Read, all.Extra+b.Extra
+		all.Lost, all.Twice, all.Strange = all.Lost+b.Lost, all.Twice+b.Twice, all.Strange+b.Strange
+	}
+	if warmed.OK != of.Categories {
+		t.Errorf("%d of the first messages were acknowledged", warmed.OK)
+	}
+	t.Logf("twinscribe read: %v", all)
+}
+
+// memoryOf is what a process has had in memory at most and has now, in bytes.
+func memoryOf(t *testing.T, pid int) (high, now int64) {
+	t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			fmt.Sscan(rest, &kib)
+			high = kib << 10
+		} else if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			fmt.Sscan(rest, &kib)
+			now = kib << 10
+		}
+	}
+	return high, now
+}
+
+// metricsOf are the lines of some metrics that are not 0.
+func metricsOf(t *testing.T, s *lab.Server, names ...string) string {
+	t.Helper()
+	var found []string
+	for line := range strings.Lines(metricsPage(t, s)) {
+		for _, n := range names {
+			if strings.HasPrefix(line, n) && !strings.HasSuffix(line, " 0\n") {
+				found = append(found, strings.TrimPrefix(strings.TrimSpace(line), "twinscribe_"))
+			}
+		}
+	}
+	return strings.Join(found, ", ")
+}
+
+// metricsPage is /metrics.
+func metricsPage(t *testing.T, s *lab.Server) string {
+	t.Helper()
+	r, err := http.Get("http://" + s.HTTP + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
