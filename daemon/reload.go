@@ -59,6 +59,7 @@ func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
 	warnings = append(warnings, later(s.o.Config, cfg)...)
 	s.current.Store(cfg)
 	s.setLevel(cfg)
+	s.limitMemory(cfg)
 	s.log.Info("reloaded", zap.Strings("warnings", warnings))
 	return warnings, nil
 }

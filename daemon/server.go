@@ -37,6 +37,10 @@ type Options struct {
 
 	// Descriptors is how many the process may have; 0: as the operating system says.
 	Descriptors uint64
+
+	// LimitMemory tells the process what it may have in memory, at the start
+	// and when a reload changes it; nil: nobody is told.
+	LimitMemory func(bytes int64)
 }
 
 // A Server is one running twinscribe. Its methods may be called by many
@@ -136,6 +140,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		FrameMemory: int(t.Limits.FrameMemory),
 		IdleTimeout: t.Timeouts.Idle, FrameTimeout: t.Timeouts.Frame, ReplyTimeout: t.Timeouts.Reply,
 	})
+	s.limitMemory(s.cfg)
 	return s.register()
 }
 

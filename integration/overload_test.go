@@ -57,14 +57,14 @@ func quietFloor() time.Duration { return pick(time.Second, 20*time.Millisecond) 
 
 func overload(t *testing.T, n1, n2 *lab.Hadoop, what string, of lab.Offer) {
 	away := t.TempDir()
-	s := lab.NewServer(t, strings.Replace(twoClusters(n1, n2, "limits: {memory: 256MiB, frame_memory: 32MiB, frame: 8MiB, message: 2MiB}\nbuffer: {max_bytes: 64MiB}\n"),
+	s := lab.NewServer(t, strings.Replace(twoClusters(n1, n2, "limits: {memory: 256MiB, frame_memory: 24MiB, frame: 6MiB, message: 2MiB, entries: 50000, connections: 200}\nbuffer: {max_bytes: 64MiB}\n"),
 		"categories:\n", fmt.Sprintf("  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: quiet, store: {files: {cluster: d}}}\n", away), 1))
 	s.Start()
 	of.Addr = s.Thrift
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	const size = 200
-	quiet := lab.Load{Addr: s.Thrift, Clients: 1, Batch: 1, Interval: 10 * time.Millisecond,
+	quiet := lab.Load{Addr: s.Thrift, Clients: 1, Batch: 50, Interval: 10 * time.Millisecond,
 		Message: func(c, n int) ([]byte, []byte) { return []byte("quiet"), lab.Line(c, n, size) }}
 	done := make(chan []*lab.History, 1)
 	go func() { done <- quiet.Run(ctx) }()
