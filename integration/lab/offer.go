@@ -24,7 +24,8 @@ import (
 // takes the processors from nobody whose latency is measured.
 type Offer struct {
 	Addr       string
-	Categories int // hot0, hot1, …: client i uses number i % Categories
+	Name       string // of the categories, with a number behind it
+	Categories int    // how many: client i uses number i % Categories
 	Clients    int
 	Batch      int   // messages a call
 	Size       int   // bytes of a message
@@ -51,7 +52,7 @@ type Offered struct {
 }
 
 // Category of a client.
-func (o *Offer) Category(client int) string { return fmt.Sprintf("hot%d", client%o.Categories) }
+func (o *Offer) Category(client int) string { return fmt.Sprint(o.Name, client%o.Categories) }
 
 // DerivedSize is the smallest size of a message made by Derived.
 const DerivedSize = 10
