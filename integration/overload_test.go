@@ -27,8 +27,11 @@ import (
 // disk: the clients that offer run in a process of their own at the lowest
 // priority and at a bounded rate, and the quiet category's cluster does not
 // share the buffer's disk. The latency before is that of an idle server; twice
-// it is allowed, and in any case the time slice of Go's scheduler, 10 ms, for
-// which two processors may be busy with two calls of megabytes.
+// it is allowed. What else the machine does meanwhile is measured on a second
+// server with a quiet category of its own that nobody attacks: the same wait
+// for a processor is nobody's fault. In any case the time slice of Go's
+// scheduler is, 10 ms, for which both processors may be busy with calls of
+// megabytes.
 func overloads(t *testing.T, n1, n2 *lab.Hadoop) {
 	for _, of := range []lab.Offer{
 		{Name: "large", Categories: 8, Clients: 96, Batch: 4, Size: 1 << 20, Bytes: pick[int64](384<<20, 1<<30), Rate: pick[int64](192<<20, 96<<20)},
@@ -48,22 +51,34 @@ func quietFloor() time.Duration { return pick(time.Second, 10*time.Millisecond) 
 
 func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
 	what := fmt.Sprintf("%d B", of.Size)
-	away, err := os.MkdirTemp(memoryDisk(), "twinscribe-test-")
-	if err != nil {
-		t.Fatal(err)
+	away := func() string {
+		d, err := os.MkdirTemp(memoryDisk(), "twinscribe-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(d) })
+		return fmt.Sprintf("  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: quiet, store: {files: {cluster: d}}}\n", d)
 	}
-	t.Cleanup(func() { os.RemoveAll(away) })
+	control := lab.NewServer(t, "clusters:\n"+away())
+	control.Start()
 	s := lab.NewServer(t, strings.Replace(apart(twoClusters(n1, n2, "limits: {memory: 256MiB, frame_memory: 24MiB, frame: 6MiB, message: 2MiB, entries: 50000, connections: 200}\nbuffer: {max_bytes: 64MiB}\n"), of.Name),
-		"categories:\n", fmt.Sprintf("  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: quiet, store: {files: {cluster: d}}}\n", away), 1))
+		"categories:\n", away(), 1))
 	s.Start()
 	of.Addr = s.Thrift
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	const size = 200
-	quiet := lab.Load{Addr: s.Thrift, Clients: 1, Batch: 50, Interval: 10 * time.Millisecond,
+	quiet := lab.Load{Clients: 1, Batch: 50, Interval: 10 * time.Millisecond,
 		Message: func(c, n int) ([]byte, []byte) { return []byte("quiet"), lab.Line(c, n, size) }}
-	done := make(chan []*lab.History, 1)
-	go func() { done <- quiet.Run(ctx) }()
+	done, controlled := make(chan []*lab.History, 1), make(chan []*lab.History, 1)
+	for _, at := range []struct {
+		s    *lab.Server
+		done chan []*lab.History
+	}{{s, done}, {control, controlled}} {
+		quiet := quiet
+		quiet.Addr = at.s.Thrift
+		go func() { at.done <- quiet.Run(ctx) }()
+	}
 	warm := of // every category has its file before the fault
 	warm.Clients, warm.Batch, warm.Size, warm.Bytes = of.Categories, 1, 200, int64(of.Categories)*200
 	warmed := warm.Start(t)()
@@ -93,13 +108,14 @@ func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
 	hs := <-done
 	nb, p50b, p99b, _ := lab.Latency(hs, before, cut)
 	nd, p50d, p99d, longest := lab.Latency(hs, cut, end)
+	_, _, p99c, _ := lab.Latency(<-controlled, cut, end)
 	_, unknown, later, _ := sumHistories(hs)
 	t.Logf("%s: offered in %v: %d OK, %d TRY_LATER, %d answers lost (%s); longest answer %v, longest TRY_LATER %v; VmHWM %d MiB, VmRSS %d MiB; %s", what,
 		offered.Took.Round(time.Millisecond), offered.OK, offered.Later, offered.Lost, offered.Err, offered.Longest, offered.LongestLater, high>>20, rss>>20, ends)
-	t.Logf("%s: quiet before: %d OKs p50 %v p99 %v; during: %d OKs p50 %v p99 %v longest %v; TRY_LATER %d, unknown %d", what,
-		nb, p50b, p99b, nd, p50d, p99d, longest, later, unknown)
-	t.Logf("table: 5 | %d MiB in messages of %s, both clusters frozen, buffer 64 MiB | VmHWM %d MiB (limit 256+64); TRY_LATER within %v (10 s); p99 of a healthy place %v, before %v",
-		of.Bytes>>20, what, high>>20, offered.LongestLater.Round(time.Millisecond), p99d.Round(10*time.Microsecond), p99b.Round(10*time.Microsecond))
+	t.Logf("%s: quiet before: %d OKs p50 %v p99 %v; during: %d OKs p50 %v p99 %v longest %v, p99 of another server %v; TRY_LATER %d, unknown %d", what,
+		nb, p50b, p99b, nd, p50d, p99d, longest, p99c, later, unknown)
+	t.Logf("table: 5 | %d MiB in messages of %s, both clusters frozen, buffer 64 MiB | VmHWM %d MiB (limit 256+64); TRY_LATER within %v (10 s); p99 of a healthy place %v, before %v, beside %v",
+		of.Bytes>>20, what, high>>20, offered.LongestLater.Round(time.Millisecond), p99d.Round(10*time.Microsecond), p99b.Round(10*time.Microsecond), p99c.Round(10*time.Microsecond))
 	if high >= memoryLimit+overMemory {
 		t.Errorf("VmHWM %d MiB, want under %d MiB", high>>20, (memoryLimit+overMemory)>>20)
 	}
@@ -112,8 +128,8 @@ func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
 	if later > 0 || unknown > 0 || nd == 0 {
 		t.Errorf("the quiet category heard TRY_LATER %d times, lost %d answers, had %d OKs", later, unknown, nd)
 	}
-	if p99d > max(2*p99b, quietFloor()) {
-		t.Errorf("the quiet category's p99 %v, before %v", p99d, p99b)
+	if p99d > max(2*p99b, 2*p99c, quietFloor()) {
+		t.Errorf("the quiet category's p99 %v, before %v, that of another server meanwhile %v", p99d, p99b, p99c)
 	}
 	if !testing.Short() {
 		settled(t, s, 90*time.Second)
