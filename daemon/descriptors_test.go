@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,5 +95,21 @@ func TestTooFewDescriptorsAreSaidAtTheStart(t *testing.T) {
 	w.descriptors = 100
 	if s, err := w.open(); s != nil || err == nil || !strings.Contains(err.Error(), "ulimit -n: 100 descriptors") {
 		t.Errorf("started with 100 descriptors: %v", err)
+	}
+}
+
+func TestTheProcessIsToldWhatItMayHaveInMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, quick+two+all)
+	var told []int64
+	w.limitMemory = func(bytes int64) { told = append(told, bytes) }
+	w.start()
+	w.write(quick + "limits: {memory: 100MiB}\n" + two + all)
+	if _, err := w.server.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const both, conns = 512<<20 + 512<<20, 10_000 * connMemory
+	if want := []int64{both + conns + ownMemory, both + conns + ownMemory - 412<<20}; !slices.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }

@@ -39,7 +39,8 @@ type world struct {
 	logs *observer.ObservedLogs
 	disk *faultfs.FS // nil: the operating system's
 
-	descriptors uint64 // 0: as the operating system says
+	descriptors uint64      // 0: as the operating system says
+	limitMemory func(int64) // nil: nobody is told
 
 	server *Server
 	cancel context.CancelFunc
@@ -125,7 +126,7 @@ func (w *world) open() (*Server, error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := Options{Config: cfg, Warnings: warnings, Load: w.load, Version: "1.2.3-test", Log: zap.New(core), Level: level, Descriptors: w.descriptors}
+	o := Options{Config: cfg, Warnings: warnings, Load: w.load, Version: "1.2.3-test", Log: zap.New(core), Level: level, Descriptors: w.descriptors, LimitMemory: w.limitMemory}
 	if w.disk != nil {
 		o.FS = w.disk
 	}
