@@ -34,7 +34,7 @@ import (
 // megabytes.
 func overloads(t *testing.T, n1, n2 *lab.Hadoop) {
 	for _, of := range []lab.Offer{
-		{Name: "large", Categories: 8, Clients: 96, Batch: 4, Size: 1 << 20, Bytes: pick[int64](384<<20, 1<<30), Rate: pick[int64](192<<20, 96<<20)},
+		{Name: "large", Categories: 8, Clients: 128, Batch: 4, Size: 1 << 20, Bytes: pick[int64](512<<20, 1<<30), Rate: pick[int64](192<<20, 80<<20)},
 		{Name: "small", Categories: 8, Clients: 64, Batch: 50_000, Size: 10, Bytes: pick[int64](48<<20, 1<<30), Rate: pick[int64](24<<20, 12<<20)},
 	} {
 		t.Run(of.Name, func(t *testing.T) { overload(t, n1, n2, of) })

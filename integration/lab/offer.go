@@ -29,7 +29,7 @@ type Offer struct {
 	Clients    int
 	Batch      int   // messages a call
 	Size       int   // bytes of a message
-	Bytes      int64 // of messages, offered by all clients together
+	Bytes      int64 // of messages, offered by all clients together, at least
 	Rate       int64 // of them a second at most; 0: as fast as answers come
 }
 
@@ -112,10 +112,11 @@ func (o *Offer) Run(ctx context.Context) *Offered {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	start := time.Now()
-	calls := int(o.Bytes / int64(o.Size) / int64(o.Batch) / int64(o.Clients))
+	each := int64(o.Size) * int64(o.Batch) * int64(o.Clients)
+	calls := int((o.Bytes + each - 1) / each) // of each client
 	for i := range o.Clients {
 		wg.Go(func() {
-			one := o.client(ctx, i, max(calls, 1), start)
+			one := o.client(ctx, i, calls, start)
 			mu.Lock()
 			defer mu.Unlock()
 			r.Calls[i] = one.Calls[0]
