@@ -34,10 +34,10 @@ var keys = []Key{
 	{Path: "limits.connections", Example: "20000", Meaning: "Connections at once; more are closed when they come."},
 	{Path: "limits.connections_per_ip", Example: "100", Meaning: "The same of one address; 0 for no limit."},
 	{Path: "limits.frame", Example: "64MiB", Meaning: "The largest Thrift frame, up to 256MiB; a larger one ends its connection."},
-	{Path: "limits.frame_memory", Example: "1GiB", Meaning: "All frames together, from the first byte until they are answered; a call beyond it is answered TRY_LATER. Four frames at least, if it is not given."},
+	{Path: "limits.frame_memory", Example: "1GiB", Meaning: "All frames together, from the first byte until their messages are in the queues; a call beyond it is answered TRY_LATER. Calls of more than 64KiB leave an eighth of it to smaller ones. Four frames at least, if it is not given."},
 	{Path: "limits.entries", Example: "50000", Meaning: "Messages in one call."},
 	{Path: "limits.message", Example: "1MiB", Meaning: "The largest message; a larger one goes to the dead letters."},
-	{Path: "limits.memory", Example: "2GiB", Meaning: "Bytes of messages in all queues together, those being written included. Beyond it: TRY_LATER."},
+	{Path: "limits.memory", Example: "2GiB", Meaning: "Bytes of messages in all queues together, those being written included. Beyond it: TRY_LATER. The last eighth is for categories that hold a sixty-fourth of it at most."},
 	{Path: "limits.queue", Example: "128MiB", Meaning: "The same of one category; others do not notice. A frame at least, and not more than `limits.memory`."},
 	{Path: "limits.categories", Example: "1000", Meaning: "Categories with a queue at once. Messages of a further one: TRY_LATER."},
 
@@ -81,7 +81,7 @@ var keys = []Key{
 	{Path: "clusters[].probe.every", Example: "2s", Meaning: "How often the cluster is asked for a sign of life."},
 	{Path: "clusters[].probe.hold_off", Example: "30s", Meaning: "So long all is well before it is written to again. Doubles each time it fails again."},
 	{Path: "clusters[].probe.hold_off_max", Example: "30m", Meaning: "Up to this."},
-	{Path: "clusters[].limits.max_open_files", Example: "5000", Meaning: "Files being written at once; beyond it the one that is idle longest is sealed."},
+	{Path: "clusters[].limits.max_open_files", Example: "5000", Meaning: "Files being written at once; beyond it the one that is idle longest is sealed. While none is idle there may be twice as many and 64 more."},
 	{Path: "clusters[].limits.block_starts", Example: "16", Meaning: "Blocks being begun at once."},
 	{Path: "clusters[].limits.appends", Example: "128", Meaning: "Batches being written at once."},
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,9 +43,12 @@ type Server struct {
 	Config string // file
 	Thrift string
 	HTTP   string
-	cmd    *exec.Cmd
-	log    *os.File
-	done   chan error
+
+	Descriptors int // what ulimit -n allows it from the next start on; 0: as this process has it
+
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan error
 }
 
 // NewServer writes a configuration: listen, id and state are filled in, the rest is YAML from
@@ -106,6 +110,9 @@ func (s *Server) Launch() {
 		s.t.Fatal(err)
 	}
 	s.cmd = exec.Command(bin, "serve", "-c", s.Config)
+	if s.Descriptors > 0 {
+		s.cmd = exec.Command("sh", "-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(s.Descriptors), bin, "serve", "-c", s.Config)
+	}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

@@ -74,7 +74,8 @@ type opening struct {
 	file    *file // when done, unless err or dropped
 	err     error
 
-	wanted time.Time // last asked for; the chain's
+	wanted  time.Time // last asked for; the chain's
+	entered bool      // it counts as being created; the opener's
 }
 
 func (o *opening) ready() bool {
@@ -138,7 +139,7 @@ func (r *Root) openOne(ctx context.Context, o *opening) {
 
 // create makes a file, its first block and its journal entry.
 func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
-	if r.full() {
+	if !r.enter(o) {
 		return nil, errTooMany
 	}
 	c := o.chain
@@ -183,6 +184,9 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 func (r *Root) finish(o *opening, f *file, err error) {
 	r.mu.Lock()
 	r.opening--
+	if o.entered {
+		r.creating--
+	}
 	if f != nil {
 		r.open[f] = struct{}{}
 		r.opened.Add(1)
@@ -214,14 +218,23 @@ func (r *Root) drop(o *opening) {
 	}
 }
 
-// full says whether there are more files than a burst explains. The limit
-// itself is kept by sealing idle ones; here nothing is begun until that has
-// happened.
-func (r *Root) full() bool {
+// enter begins the creation of a file, which finish ends, unless there are more
+// files than a burst explains. The limit itself is kept by sealing idle ones;
+// here nothing is begun until that has happened.
+func (r *Root) enter(o *opening) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.open)+r.left >= 2*r.o.MaxOpen+openSlack
+	if len(r.open)+r.left+r.creating >= MostOpen(r.o.MaxOpen) {
+		return false
+	}
+	r.creating++
+	o.entered = true
+	return true
 }
+
+// MostOpen is how many files of a Root can be open, being opened or being
+// sealed at once where Options.MaxOpen is n.
+func MostOpen(n int) int { return 2*n + min(n, openSlack) }
 
 const (
 	openSlack = 64
