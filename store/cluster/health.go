@@ -11,12 +11,12 @@ import (
 
 // HealthOptions of NewHealth. Zero durations take the defaults named here.
 type HealthOptions struct {
-	Every        time.Duration // from one probe's begin to the next one's: 1 s
+	Every        time.Duration // from one probe's begin to the next one's at most: 1 s
 	HoldOff      time.Duration // the run of good probes that a cluster needs to come back the first time: 15 s
 	HoldMax      time.Duration // what it grows to, doubling with each fall: 15 min
 	ProbeTimeout time.Duration // of one probe: 2 s
 	BlockEvery   time.Duration // without an acknowledgement a block is written this often: 10 s
-	SickEvery    time.Duration // the same while the cluster is not healthy: 2 s
+	SickEvery    time.Duration // the same at most while the cluster is not healthy: 2 s
 
 	Drained bool // start drained
 
@@ -25,7 +25,8 @@ type HealthOptions struct {
 	// called without a lock and must not wait.
 	OtherUsable func() bool
 
-	// Rand gives the jitter of the hold-off, in [0, 1). Nil: math/rand.
+	// Rand gives the jitter of the hold-off and of the time between two probes,
+	// in [0, 1). Any goroutine may call it. Nil: math/rand.
 	Rand func() float64
 
 	Log *zap.Logger

@@ -241,6 +241,32 @@ func TestTimesInStatesAddUp(t *testing.T) {
 	})
 }
 
+// TestInStepWithTheProbesIsNotGood has a cluster be up in one half of each second
+// only, the one in which probes that came each second would all fall. What is
+// written there fails in the other half.
+func TestInStepWithTheProbesIsNotGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storetest.NewCluster("n1")
+		h := start(t, cluster.HealthOptions{}, c)
+		time.Sleep(100 * time.Millisecond)
+		h.Failed(errLate)
+		for range 300 {
+			time.Sleep(200 * time.Millisecond)
+			c.Set(storetest.Dead, storetest.Dead)
+			time.Sleep(250 * time.Millisecond)
+			if h.Usable() {
+				h.Failed(errLate)
+			}
+			time.Sleep(250 * time.Millisecond)
+			c.Set(storetest.Up, storetest.Up)
+			time.Sleep(300 * time.Millisecond)
+		}
+		if s := h.Status(); s.Returns > 1 { // the first run is 3 s, which may pass by chance
+			t.Errorf("back %d times in 5 minutes, although it was away half of each second", s.Returns)
+		}
+	})
+}
+
 func TestAFlappingClusterDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
