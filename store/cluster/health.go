@@ -21,7 +21,8 @@ type HealthOptions struct {
 	Drained bool // start drained
 
 	// OtherUsable says whether any other cluster takes new files. While none
-	// does, no run needs to be longer than 30 s. Nil: there is no other. It is
+	// does, no run needs to be longer than 30 s, or what is left of a minute
+	// since the cluster came back last. Nil: there is no other. It is
 	// called without a lock and must not wait.
 	OtherUsable func() bool
 
@@ -33,7 +34,8 @@ type HealthOptions struct {
 }
 
 const (
-	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable
+	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable,
+	backEvery  = time.Minute      // but for a cluster that came back less than this ago and fell again
 	quietAfter = time.Hour        // without a switch: falls before it are forgotten
 	jitterPart = 5                // the jitter is at most this part of the hold-off, on top
 	shortPart  = 5                // a first, refuted suspicion needs this part of HoldOff

@@ -267,6 +267,37 @@ func TestInStepWithTheProbesIsNotGood(t *testing.T) {
 	})
 }
 
+// TestTheOnlyClusterComesBackOnceAMinute has the only cluster fall each time just after it came back, when its hold-off
+// has long grown beyond what is asked for while there is no other; then it stays up.
+func TestTheOnlyClusterComesBackOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storetest.NewCluster("n1")
+		h := start(t, cluster.HealthOptions{}, c)
+		flap := func(d time.Duration) {
+			for begun := time.Now(); time.Since(begun) < d; {
+				c.Set(storetest.Dead, storetest.Dead)
+				time.Sleep(time.Second)
+				c.Set(storetest.Up, storetest.Up)
+				time.Sleep(33 * time.Second)
+			}
+		}
+		flap(10 * time.Minute)
+		before := h.Status().Switches()
+		flap(2 * time.Hour)
+		if n := h.Status().Switches() - before; n > 2*120+1 || n < 120 {
+			t.Errorf("%d switches in two hours, want one to two a minute", n)
+		}
+		h.Failed(errLate)
+		begun := time.Now()
+		for !h.Usable() && time.Since(begun) < 2*time.Minute {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(begun); d > time.Minute+2*time.Second {
+			t.Errorf("back %v after the last fall, want a minute at most", d)
+		}
+	})
+}
+
 func TestAFlappingClusterDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
