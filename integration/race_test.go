@@ -17,7 +17,7 @@ import (
 // TestProve9Race runs the unit and contract tests under the race detector: of all packages in the long form, of those
 // in which most goroutines meet in the short one.
 func TestProve9Race(t *testing.T) {
-	packages := pick([]string{"./aggregator", "./store/cluster"}, []string{"./..."})
+	packages := pick([]string{"./store", "./store/cluster"}, []string{"./..."})
 	if out, err := exec.Command(filepath.Join(lab.Repository(), "integration", "cc-setup")).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

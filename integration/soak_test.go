@@ -39,7 +39,7 @@ func TestProve9Soak(t *testing.T) {
 	time.Sleep(pick(2*time.Second, 10*time.Second))
 
 	w := watchBooks(s)
-	faults, both := breakByTurns(t, s, n1, n2, time.Now().Add(pick(25*time.Second, 20*time.Minute)))
+	faults, both := breakByTurns(t, s, n1, n2, time.Now().Add(pick(20*time.Second, 20*time.Minute)))
 	w.stop()
 	settled(t, s, 3*time.Minute)
 	time.Sleep(2 * time.Second)
