@@ -1,0 +1,65 @@
+//go:build integration
+
+package integration
+
+import (
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"twinscribe/integration/lab"
+)
+
+// weather makes a cluster come and go: its DataNode or its NameNode frozen for seconds, or killed
+// and started again.
+type weather struct {
+	h     *lab.Hadoop
+	end   func()     // returns when the cluster is up for good
+	turn  sync.Mutex // held while the cluster is away, or is to stay as it is
+	falls int
+}
+
+// newWeather begins at once and ends with the test.
+func newWeather(t *testing.T, h *lab.Hadoop) *weather {
+	w := &weather{h: h}
+	stop, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Duration(2000+rand.IntN(4000)) * time.Millisecond):
+			}
+			w.fall()
+		}
+	}()
+	w.end = sync.OnceFunc(func() { close(stop); <-over })
+	t.Cleanup(w.end)
+	return w
+}
+
+// hold keeps the cluster up until release is called. It waits until it is.
+func (w *weather) hold() (release func()) {
+	w.turn.Lock()
+	return w.turn.Unlock
+}
+
+func (w *weather) fall() {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	w.falls++
+	who := []string{"nn", "dn1"}[rand.IntN(2)]
+	if w.falls%pick(100, 12) == 0 {
+		w.h.Do(who, "kill")
+		w.h.Do(who, "start")
+		w.h.Wait(1)
+		return
+	}
+	pid := w.h.Pid(who)
+	w.h.Signal(pid, syscall.SIGSTOP)
+	time.Sleep(time.Duration(800+rand.IntN(2500)) * time.Millisecond)
+	w.h.Signal(pid, syscall.SIGCONT)
+}
