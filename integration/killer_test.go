@@ -29,12 +29,12 @@ type killer struct {
 	want    int // hits of each point
 	moments int // to be drawn
 
+	end      time.Time
 	log      string // of the points, by the server
 	read     int    // of it
 	hits     map[string]int
 	passed   map[string]int // starts that passed a point
-	tried    map[string]int // starts in which it was armed and not reached
-	last     string         // the point that killed last
+	tried    map[string]int // lives in which it was armed and nothing was reached
 	starts   int
 	drawn    int
 	stopping int // of them, after TERM
@@ -51,24 +51,31 @@ func newKiller(t *testing.T, s *lab.Server, n1, n2 *lab.Hadoop, points []string,
 	return k
 }
 
-// run goes on until all is done, or limit is over. The lives that need something arranged come
-// when the others have brought all they can.
+// run goes on until all is done, or limit is over. First come lives of the usual kind; when one of
+// them has passed no point that is due, something is arranged for each of those that are left.
 func (k *killer) run(limit time.Duration) {
-	end := time.Now().Add(limit)
+	k.end = time.Now().Add(limit)
 	defer k.weather.end()
-	for time.Now().Before(end) {
-		due := k.due()
-		if len(due) == 0 && k.drawn >= k.moments {
-			return
+	for _, p := range []string{"folder.made", "ship.folder-made"} { // only a new state folder passes them
+		for n, ok := k.hits[p]; ok && n < k.want && !k.over(); n++ {
+			k.live("state folder made", []string{p}, 5*time.Second, nil)
 		}
-		if k.drawn < k.moments && (len(due) == 0 || rand.IntN(8) == 0) {
-			k.kinds["drawn"]++
+	}
+	for !k.over() {
+		switch due := k.due(); {
+		case k.drawn < k.moments && (len(due) == 0 || rand.IntN(8) == 0):
 			k.atMoment()
-			continue
+		case len(due) == 0:
+			return
+		case len(k.segments(".seg")) > 0 && has(due, "ship.") && rand.IntN(3) == 0:
+			k.ship(due)
+		case k.live("N1 flaps", due, 4*time.Second, nil) == "":
+			k.arrange()
 		}
-		k.arranged(due)
 	}
 }
+
+func (k *killer) over() bool { return !time.Now().Before(k.end) }
 
 // due are the points that were not hit often enough.
 func (k *killer) due() (list []string) {
@@ -82,15 +89,15 @@ func (k *killer) due() (list []string) {
 }
 
 // often are points that a life passes again and again: they are hit at a later passing too.
-var often = []string{"append.", "segment.", "replace.", "journal.written", "begin.", "seal.", "inventory.local"}
+var often = []string{"append.", "segment.written", "segment.synced", "replace.", "journal.written", "begin.", "seal.", "inventory.local"}
 
 // arm makes all due points deadly, each at a passing that is drawn where there are many.
 func (k *killer) arm(due []string) map[string]int {
 	armed := map[string]int{}
 	for _, p := range due {
 		armed[p] = 1
-		if k.tried[p] < 3 && slices.ContainsFunc(often, func(o string) bool { return strings.HasPrefix(p, o) }) {
-			armed[p] += rand.IntN(4)
+		if k.tried[p] == 0 && slices.ContainsFunc(often, func(o string) bool { return strings.HasPrefix(p, o) }) {
+			armed[p] += rand.IntN(3)
 		}
 	}
 	return armed
@@ -122,8 +129,8 @@ func (k *killer) live(kind string, due []string, limit time.Duration, during fun
 	if ended && (!how.Signaled() || how.Signal() != syscall.SIGKILL || point == "") {
 		k.t.Fatalf("the server ended by itself (%v), and no fail point did it: %s", how, tailOf(k.s.Log()))
 	}
-	for _, p := range due {
-		if p != point {
+	if point == "" {
+		for _, p := range due {
 			k.tried[p]++
 		}
 	}
@@ -148,12 +155,13 @@ func (k *killer) killed() (point string) {
 			k.tried[point] = 0
 		}
 	}
-	k.read, k.last = len(b), point
+	k.read = len(b)
 	return point
 }
 
 // atMoment is a life that ends by kill -9 at a moment that is drawn.
 func (k *killer) atMoment() {
+	k.kinds["drawn"]++
 	after, stopFirst := pickMoment()
 	k.s.Env = lab.Armed(nil, k.log)
 	k.starts++
@@ -169,57 +177,55 @@ func (k *killer) atMoment() {
 	k.drawn++
 }
 
-// has says whether a due point begins with one of these.
-func has(due []string, prefixes ...string) bool {
-	return slices.ContainsFunc(due, func(p string) bool {
+// An arrangement is a kind of life that passes points which the usual ones seldom do.
+type arrangement struct {
+	points []string // how the names of its points begin
+	live   func(due []string) (point string)
+}
+
+// arrange goes through the kinds of lives, each as long as it brings something. All that is due is
+// armed: it is seldom passed by now.
+func (k *killer) arrange() {
+	for _, a := range []arrangement{
+		{[]string{"segment."}, k.outage},
+		{[]string{"recover.empty-found"}, k.emptied},
+		{[]string{"quarantine.", "recover."}, k.torn},
+		{[]string{"ship.to-be-moved"}, k.moved},
+		{[]string{"ship."}, k.shipped},
+		{[]string{"tear.", "repair.to-be-cut", "repair.cut"}, func(due []string) string { return k.frozen("dn1", 2*time.Second, due) }},
+		{[]string{"discard."}, func(due []string) string { return k.frozen("nn", 3*time.Second, due) }},
+		{[]string{"begin.", "append.", "seal.", "publish.", "repair.", "inventory.", "forget."}, k.calm},
+		{[]string{"delete."}, k.deleted},
+	} {
+		for dry := 0; dry < 2 && !k.over() && has(k.due(), a.points...); {
+			if a.live(k.due()) == "" {
+				dry++
+			}
+		}
+	}
+}
+
+// has says whether a point begins with one of these.
+func has(points []string, prefixes ...string) bool {
+	return slices.ContainsFunc(points, func(p string) bool {
 		return slices.ContainsFunc(prefixes, func(x string) bool { return strings.HasPrefix(p, x) })
 	})
 }
 
-// stale says whether the usual lives have not brought a due point with such a name for a while.
-func (k *killer) stale(due []string, prefixes ...string) bool {
-	return slices.ContainsFunc(due, func(p string) bool { return has([]string{p}, prefixes...) && k.tried[p] >= 2 })
+// calm is a life in which nothing is away.
+func (k *killer) calm(due []string) string {
+	defer k.weather.hold()()
+	return k.live("calm", due, 10*time.Second, nil)
 }
 
-// arranged is one life of the kind that a due point needs.
-func (k *killer) arranged(due []string) {
-	segments := k.segments(".seg")
-	switch {
-	case len(segments) > 0 && has(due, "ship.") && rand.IntN(3) == 0:
-		k.ship(due)
-	case k.stale(due, "ship.to-be-moved") && k.intentOn("n1"):
-		release := k.weather.hold()
-		defer release()
-		thaw := k.freeze(k.n1, "nn")
-		defer thaw()
-		k.live("n1 away, ship begun", due, 15*time.Second, nil)
-	case k.stale(due, "quarantine.", "recover."):
-		k.torn(due)
-	case k.stale(due, "delete.") && len(k.segments(".shipped")) > 0:
-		defer k.weather.hold()()
-		k.live("shipped segments are deleted", due, 20*time.Second, nil)
-	case k.stale(due, "segment.", "ship.", "delete.") && len(segments) == 0:
-		k.outage(due)
-	case k.stale(due, "tear.", "repair.to-be-cut", "repair.cut"):
-		k.live("DataNode frozen", due, 10*time.Second, k.freezing("dn1", time.Second, 2*time.Second))
-	case k.stale(due, "discard."):
-		k.live("NameNode frozen", due, 10*time.Second, k.freezing("nn", time.Second, 3*time.Second))
-	case k.stale(due, "forget.", "repair.", "publish.", "inventory."):
-		defer k.weather.hold()()
-		k.live("calm", due, 12*time.Second, nil)
-	default:
-		k.live("N1 flaps", due, 4*time.Second, nil)
-	}
-}
-
-// freezing stops one of N1's processes for a while, after a while, with no other weather beside it.
-func (k *killer) freezing(who string, after, long time.Duration) func(<-chan struct{}) {
-	return func(stop <-chan struct{}) {
-		defer k.weather.hold()()
-		wait(stop, after)
+// frozen is a life in which one of N1's processes stops for a while.
+func (k *killer) frozen(who string, long time.Duration, due []string) string {
+	defer k.weather.hold()()
+	return k.live(who+" of N1 frozen", due, 8*time.Second, func(stop <-chan struct{}) {
+		wait(stop, 800*time.Millisecond)
 		defer k.freeze(k.n1, who)()
 		wait(stop, long)
-	}
+	})
 }
 
 func wait(stop <-chan struct{}, d time.Duration) {
@@ -235,47 +241,90 @@ func (k *killer) freeze(h *lab.Hadoop, who string) (thaw func()) {
 	return func() { h.Signal(pid, syscall.SIGCONT) }
 }
 
-// outage freezes both NameNodes before the start, so that segments are begun, and ships them.
-func (k *killer) outage(due []string) {
+// outage freezes both clusters once the server works, so that segments are begun.
+func (k *killer) outage(due []string) string {
 	defer k.weather.hold()()
-	thaw1, thaw2 := k.freeze(k.n1, "nn"), k.freeze(k.n2, "nn")
-	k.live("outage", due, 15*time.Second, func(stop <-chan struct{}) {
-		wait(stop, 7*time.Second)
-		thaw1()
-		thaw2()
+	return k.live("outage", due, 9*time.Second, func(stop <-chan struct{}) {
+		wait(stop, 700*time.Millisecond)
+		for _, h := range []*lab.Hadoop{k.n1, k.n2} {
+			for _, who := range []string{"nn", "dn1"} {
+				defer k.freeze(h, who)()
+			}
+		}
+		wait(stop, 5*time.Second)
 	})
 }
 
-// torn leaves a segment with half a record at its end, as a write that the kill cut off does, and
-// starts the server on it.
-func (k *killer) torn(due []string) {
-	at := []string{"segment.written", "segment.synced"}
-	if has(due, "recover.nothing-found") && rand.IntN(3) == 0 {
-		at = []string{"segment.begun", "segment.header-synced"}
+// emptied leaves a segment in which nothing is, and starts the server on it.
+func (k *killer) emptied([]string) string {
+	if k.outage([]string{"segment.headed"}) == "" {
+		return ""
 	}
-	release := k.weather.hold()
-	thaw1, thaw2 := k.freeze(k.n1, "nn"), k.freeze(k.n2, "nn")
-	point := k.live("segment torn", at, 12*time.Second, nil)
-	thaw1()
-	thaw2()
-	release()
+	return k.live("empty segment", []string{"recover.empty-found"}, 3*time.Second, nil)
+}
+
+// torn leaves a segment with half a record at its end, as a write that was cut off does, and starts
+// the server on it until the segment is whole.
+func (k *killer) torn(due []string) (point string) {
+	at := []string{"segment.written"}
+	if slices.Contains(due, "recover.nothing-found") {
+		at = []string{"segment.begun"}
+	}
+	if k.outage(at) == "" {
+		return ""
+	}
 	list := k.segments(".seg")
-	if !slices.Contains(at, point) || len(list) == 0 {
-		return
+	if len(list) == 0 {
+		k.t.Fatal("a segment was being written, and none is there")
 	}
-	f, err := os.OpenFile(list[len(list)-1], os.O_WRONLY|os.O_APPEND, 0)
+	for {
+		tearSegment(k.t, list[len(list)-1])
+		next := k.live("torn segment", due, 3*time.Second, nil)
+		if next == "" || strings.HasPrefix(next, "recover.foot") {
+			return point + next
+		}
+		point = next
+		due = slices.DeleteFunc(due, func(p string) bool { return k.hits[p] >= k.want })
+	}
+}
+
+func tearSegment(t *testing.T, path string) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	if _, err := f.Write([]byte("1SCR\x00\x04\x00\x00 a record that was cut off")); err != nil {
-		k.t.Fatal(err)
+		t.Fatal(err)
 	}
-	for range 8 { // each start comes one step further
-		if k.live("torn segment recovered", k.due(), time.Second, nil); !strings.HasPrefix(k.last, "quarantine.") && !strings.HasPrefix(k.last, "recover.") {
-			return
-		}
+}
+
+// shipped is `buffer ship` of segments that an outage leaves.
+func (k *killer) shipped(due []string) string {
+	if len(k.segments(".seg")) == 0 {
+		k.outage([]string{"segment.synced"})
 	}
+	return k.ship(due)
+}
+
+// moved leaves a ship to N1 that has just begun, and starts the server while N1 is away.
+func (k *killer) moved(due []string) string {
+	k.ship(nil) // what is there may be on its way already
+	if k.shipped([]string{"ship.created"}) == "" || !k.intentOn("n1") {
+		return ""
+	}
+	defer k.weather.hold()()
+	defer k.freeze(k.n1, "nn")()
+	return k.live("ship begun, N1 away", due, 15*time.Second, nil)
+}
+
+// deleted is a life that is long enough for shipped segments to be deleted.
+func (k *killer) deleted(due []string) string {
+	if len(k.segments(".shipped")) == 0 {
+		k.shipped(nil)
+	}
+	defer k.weather.hold()()
+	return k.live("segments deleted", due, 20*time.Second, nil)
 }
 
 // segments are the files of the buffer with an extension, the one that was changed last at the end.
@@ -316,7 +365,7 @@ func (k *killer) intentOn(cluster string) bool {
 }
 
 // ship is `buffer ship` without a server, ended by a point or by itself.
-func (k *killer) ship(due []string) {
+func (k *killer) ship(due []string) string {
 	k.kinds["buffer ship"]++
 	var points []string
 	for _, p := range due {
@@ -334,7 +383,9 @@ func (k *killer) ship(due []string) {
 	timer := time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() })
 	defer timer.Stop()
 	err := cmd.Wait()
-	if point := k.killed(); point == "" && cmd.ProcessState.ExitCode() == 2 {
+	point := k.killed()
+	if point == "" && cmd.ProcessState.ExitCode() == 2 {
 		k.t.Fatal(fmt.Errorf("buffer ship: %w", err))
 	}
+	return point
 }

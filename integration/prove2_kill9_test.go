@@ -40,15 +40,15 @@ func TestProve2Kill9(t *testing.T) {
 		points, want = fewPoints, 1
 	}
 	k := newKiller(t, s, n1, n2, points, want, pick(3, 50))
-	const size = 300
+	const size = 600
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	load := lab.Load{Addr: s.Thrift, Clients: 6, Batch: 20, Interval: 40 * time.Millisecond,
-		Message: func(c, n int) ([]byte, []byte) { return fmt.Appendf(nil, "web%d", c%3), lab.Line(c, n, size) }}
+		Message: func(c, n int) ([]byte, []byte) { return fmt.Appendf(nil, "web%d", max(c-3, 0)), lab.Line(c, n, size) }}
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
 	begun := time.Now()
-	k.run(pick(20*time.Second, 10*time.Minute))
+	k.run(pick(30*time.Second, 12*time.Minute))
 	took := time.Since(begun)
 
 	s.Env = nil
@@ -78,7 +78,7 @@ func TestProve2Kill9(t *testing.T) {
 
 // busyLife is a configuration in which every step comes often.
 func busyLife(n1, n2 *lab.Hadoop) string {
-	const files = "          - {files: {cluster: %s, max_size: 256KiB, idle: 3s}}\n"
+	const files = "          - {files: {cluster: %s, max_size: 1MiB, idle: 3s}}\n"
 	y := "visible_within: 1s\ntimeouts: {write: 1s, stop: 5s}\nbuffer: {segment: 4MiB, replay: auto, keep: 1s}\nclusters:\n"
 	for name, h := range map[string]*lab.Hadoop{"n1": n1, "n2": n2} {
 		y += fmt.Sprintf("  - name: %s\n    hdfs: {namenodes: [%q], user: %q, root: /logs}\n    probe: {hold_off: 1s, hold_off_max: 2s}\n", name, h.Addr, lab.User())

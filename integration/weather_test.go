@@ -33,7 +33,7 @@ func newWeather(t *testing.T, h *lab.Hadoop) *weather {
 				return
 			case <-time.After(time.Duration(2000+rand.IntN(4000)) * time.Millisecond):
 			}
-			w.fall()
+			w.fall(t)
 		}
 	}()
 	w.end = sync.OnceFunc(func() { close(stop); <-over })
@@ -47,16 +47,24 @@ func (w *weather) hold() (release func()) {
 	return w.turn.Unlock
 }
 
-func (w *weather) fall() {
+func (w *weather) fall(t *testing.T) {
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	w.falls++
 	who := []string{"nn", "dn1"}[rand.IntN(2)]
-	if w.falls%pick(100, 12) == 0 {
+	if w.falls%pick(100, 20) == 0 {
 		w.h.Do(who, "kill")
-		w.h.Do(who, "start")
-		w.h.Wait(1)
-		return
+		for try := 0; ; try++ {
+			w.h.Do(who, "start") // nothing, if it lives
+			err := w.h.TryWait(1, 90*time.Second)
+			if err == nil {
+				return
+			}
+			if try == 3 {
+				w.h.Wait(1)
+			}
+			t.Logf("%s %s did not come up, it is started again: %v", w.h.Name, who, err)
+		}
 	}
 	pid := w.h.Pid(who)
 	w.h.Signal(pid, syscall.SIGSTOP)
