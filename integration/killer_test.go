@@ -63,7 +63,7 @@ func (k *killer) run(limit time.Duration) {
 	}
 	for !k.over() {
 		switch due := k.due(); {
-		case k.drawn < k.moments && (len(due) == 0 || rand.IntN(8) == 0):
+		case k.drawn < k.moments && (len(due) == 0 || rand.IntN(5) == 0):
 			k.atMoment()
 		case len(due) == 0:
 			return
@@ -192,7 +192,7 @@ func (k *killer) arrange() {
 		{[]string{"quarantine.", "recover."}, k.torn},
 		{[]string{"ship.to-be-moved"}, k.moved},
 		{[]string{"ship."}, k.shipped},
-		{[]string{"tear.", "repair.to-be-cut", "repair.cut"}, func(due []string) string { return k.frozen("dn1", 2*time.Second, due) }},
+		{[]string{"tear.", "repair.to-be-cut", "repair.cut-asked-for"}, func(due []string) string { return k.frozen("dn1", 2*time.Second, due) }},
 		{[]string{"discard."}, func(due []string) string { return k.frozen("nn", 3*time.Second, due) }},
 		{[]string{"begin.", "append.", "seal.", "publish.", "repair.", "inventory.", "forget."}, k.calm},
 		{[]string{"delete."}, k.deleted},

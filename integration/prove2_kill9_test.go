@@ -48,7 +48,7 @@ func TestProve2Kill9(t *testing.T) {
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
 	begun := time.Now()
-	k.run(pick(30*time.Second, 12*time.Minute))
+	k.run(pick(25*time.Second, 630*time.Second))
 	took := time.Since(begun)
 
 	s.Env = nil
@@ -158,6 +158,6 @@ func pickMoment() (after time.Duration, stopFirst bool) {
 	case 1:
 		return time.Duration(rand.IntN(600)) * time.Millisecond, true
 	default:
-		return time.Duration(rand.IntN(5000)) * time.Millisecond, false
+		return time.Duration(rand.IntN(4000)) * time.Millisecond, false
 	}
 }

@@ -54,7 +54,9 @@ func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
 	}
 	failpoint.Here("repair.looked")
 	err := l.settle(ctx, "recover", func(ctx context.Context) (bool, error) {
-		return l.t.Cluster.Recover(ctx, j.open)
+		done, err := l.t.Cluster.Recover(ctx, j.open)
+		failpoint.Here("repair.recovery-asked-for")
+		return done, err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return l.absent(ctx, j)
@@ -78,12 +80,13 @@ func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
 	if keep < size {
 		failpoint.Here("repair.to-be-cut")
 		err := l.settle(ctx, "cut", func(ctx context.Context) (bool, error) {
-			return l.t.Cluster.Truncate(ctx, j.open, keep)
+			done, err := l.t.Cluster.Truncate(ctx, j.open, keep)
+			failpoint.Here("repair.cut-asked-for")
+			return done, err
 		})
 		if err != nil {
 			return nil, err
 		}
-		failpoint.Here("repair.cut")
 		if size, err = l.size(ctx, j.open); err != nil {
 			return nil, err
 		}
@@ -130,7 +133,6 @@ func (l *lane) settle(ctx context.Context, what string, f func(context.Context) 
 			return fmt.Errorf("%s: %w", what, err)
 		}
 		if !done {
-			failpoint.Here("repair.begun")
 			return fmt.Errorf("%s: %w", what, errNotYet)
 		}
 		return nil
