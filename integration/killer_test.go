@@ -26,6 +26,7 @@ type killer struct {
 	s       *lab.Server
 	n1, n2  *lab.Hadoop
 	weather *weather
+	pids2   map[string]int // of N2's processes
 	want    int // hits of each point
 	moments int // to be drawn
 
@@ -38,16 +39,37 @@ type killer struct {
 	starts   int
 	drawn    int
 	stopping int // of them, after TERM
-	kinds    map[string]int
+	kinds    map[string]*kind
+}
+
+// A kind of lives, and what they took.
+type kind struct {
+	lives int
+	took  time.Duration
+}
+
+func (k *kind) String() string { return fmt.Sprintf("%d in %v", k.lives, k.took.Round(time.Second)) }
+
+// of counts a life that begins; the caller ends it.
+func (k *killer) of(name string) (end func()) {
+	l := k.kinds[name]
+	if l == nil {
+		l = &kind{}
+		k.kinds[name] = l
+	}
+	l.lives++
+	k.starts++
+	begun := time.Now()
+	return func() { l.took += time.Since(begun) }
 }
 
 func newKiller(t *testing.T, s *lab.Server, n1, n2 *lab.Hadoop, points []string, want, moments int) *killer {
 	k := &killer{t: t, s: s, n1: n1, n2: n2, want: want, moments: moments, log: filepath.Join(s.Dir, "points.log"),
-		hits: map[string]int{}, passed: map[string]int{}, tried: map[string]int{}, kinds: map[string]int{}}
+		hits: map[string]int{}, passed: map[string]int{}, tried: map[string]int{}, kinds: map[string]*kind{}}
 	for _, p := range points {
 		k.hits[p] = 0
 	}
-	k.weather = newWeather(t, n1)
+	k.weather, k.pids2 = newWeather(t, n1), pidsOf(n2)
 	return k
 }
 
@@ -106,10 +128,9 @@ func (k *killer) arm(due []string) map[string]int {
 // live is one start of the server with points armed, ended by one of them or after limit by hand.
 // during runs meanwhile, and ends early when stop is closed.
 func (k *killer) live(kind string, due []string, limit time.Duration, during func(stop <-chan struct{})) (point string) {
-	k.kinds[kind]++
+	defer k.of(kind)()
 	armed := k.arm(due)
 	k.s.Env = lab.Armed(armed, k.log)
-	k.starts++
 	k.s.Launch()
 	stop := make(chan struct{})
 	over := make(chan struct{})
@@ -161,10 +182,9 @@ func (k *killer) killed() (point string) {
 
 // atMoment is a life that ends by kill -9 at a moment that is drawn.
 func (k *killer) atMoment() {
-	k.kinds["drawn"]++
+	defer k.of("drawn")()
 	after, stopFirst := pickMoment()
 	k.s.Env = lab.Armed(nil, k.log)
-	k.starts++
 	k.s.Launch()
 	if stopFirst {
 		time.Sleep(time.Duration(1000+rand.IntN(2000)) * time.Millisecond)
@@ -235,8 +255,12 @@ func wait(stop <-chan struct{}, d time.Duration) {
 	}
 }
 
+// freeze stops a process; the weather is held.
 func (k *killer) freeze(h *lab.Hadoop, who string) (thaw func()) {
-	pid := h.Pid(who)
+	pid := k.weather.pids[who]
+	if h == k.n2 {
+		pid = k.pids2[who]
+	}
 	h.Signal(pid, syscall.SIGSTOP)
 	return func() { h.Signal(pid, syscall.SIGCONT) }
 }
@@ -366,7 +390,7 @@ func (k *killer) intentOn(cluster string) bool {
 
 // ship is `buffer ship` without a server, ended by a point or by itself.
 func (k *killer) ship(due []string) string {
-	k.kinds["buffer ship"]++
+	defer k.of("buffer ship")()
 	var points []string
 	for _, p := range due {
 		if strings.HasPrefix(p, "ship.") {
@@ -376,7 +400,6 @@ func (k *killer) ship(due []string) string {
 	cmd := exec.Command(k.s.Bin, "buffer", "ship", "-c", k.s.Config)
 	cmd.Env = append(os.Environ(), lab.Armed(k.arm(points), k.log)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	k.starts++
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func TestProve2Kill9(t *testing.T) {
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
 	begun := time.Now()
-	k.run(pick(25*time.Second, 630*time.Second))
+	k.run(pick(25*time.Second, 20*time.Minute))
 	took := time.Since(begun)
 
 	s.Env = nil

@@ -19,11 +19,16 @@ type weather struct {
 	end   func()     // returns when the cluster is up for good
 	turn  sync.Mutex // held while the cluster is away, or is to stay as it is
 	falls int
+	pids  map[string]int // of its processes
+}
+
+func pidsOf(h *lab.Hadoop) map[string]int {
+	return map[string]int{"nn": h.Pid("nn"), "dn1": h.Pid("dn1")}
 }
 
 // newWeather begins at once and ends with the test.
 func newWeather(t *testing.T, h *lab.Hadoop) *weather {
-	w := &weather{h: h}
+	w := &weather{h: h, pids: pidsOf(h)}
 	stop, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
@@ -58,15 +63,17 @@ func (w *weather) fall(t *testing.T) {
 			w.h.Do(who, "start") // nothing, if it lives
 			err := w.h.TryWait(1, 90*time.Second)
 			if err == nil {
+				w.pids[who] = w.h.Pid(who)
 				return
 			}
 			if try == 3 {
-				w.h.Wait(1)
+				t.Errorf("%s %s is started, and the cluster does not come up: %v", w.h.Name, who, err)
+				return
 			}
 			t.Logf("%s %s did not come up, it is started again: %v", w.h.Name, who, err)
 		}
 	}
-	pid := w.h.Pid(who)
+	pid := w.pids[who]
 	w.h.Signal(pid, syscall.SIGSTOP)
 	time.Sleep(time.Duration(800+rand.IntN(2500)) * time.Millisecond)
 	w.h.Signal(pid, syscall.SIGCONT)
