@@ -27,8 +27,8 @@ type killer struct {
 	n1, n2  *lab.Hadoop
 	weather *weather
 	pids2   map[string]int // of N2's processes
-	want    int // hits of each point
-	moments int // to be drawn
+	want    int            // hits of each point
+	moments int            // to be drawn
 
 	end      time.Time
 	log      string // of the points, by the server
