@@ -36,6 +36,7 @@ demo: build ## start it, send lines, break n1, then n2, heal, read all back, pri
 unit: ## unit and contract tests
 	go vet ./...
 	go test ./...
+	go test -tags failpoints ./failpoint
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)

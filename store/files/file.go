@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 	"twinscribe/store/journal"
@@ -164,6 +165,7 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 	f.moves = end.Add(catalog.EdgeDelay(c.spec.Chain))
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
+	failpoint.Here("begin.named")
 	f.w, err = r.o.Cluster.Create(ctx, f.begin.OpenPath, cluster.FileOptions{BlockSize: o.blockSize, Begin: true})
 	if err != nil {
 		r.forget(f, err)
@@ -171,11 +173,14 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 	}
 	f.begun = time.Now()
 	f.last = f.begun
+	failpoint.Here("begin.created")
 	// A journal that fails is its own alarm; the file is no worse for it.
 	jctx, jcancel := context.WithTimeout(ctx, r.o.WriteTimeout/4)
 	defer jcancel()
 	f.entry, _ = r.o.Journal.Begin(jctx, f.begin, f.held)
+	failpoint.Here("begin.noted")
 	f.record(catalog.StateOpen, f.held.Snapshot())
+	failpoint.Here("begin.recorded")
 	return f, nil
 }
 
