@@ -16,12 +16,12 @@ import (
 // fuzzSalt is that of the file that the fuzzed journal is.
 const fuzzSalt = 0x0123456789abcdef
 
-// cutUp makes records of bytes: each begins with its length, and gets the frame
-// and the checksum that a writer gives it.
+// cutUp makes records of bytes: each begins with its length, which is not 0, and
+// gets the frame and the checksum that a writer gives it.
 func cutUp(content []byte) []byte {
 	file := record.FileHeader{Magic: fileMagic, Salt: fuzzSalt, Flags: bodyVersion, Number: 1}.Append(nil)
-	for number := uint64(1); len(content) > 0; number++ {
-		n := min(int(content[0]), len(content)-1)
+	for number := uint64(1); len(content) > 1; number++ {
+		n := min(max(1, int(content[0])), len(content)-1)
 		file = record.AppendRecord(file, fuzzSalt, number, content[1:1+n])
 		content = content[1+n:]
 	}
