@@ -23,10 +23,10 @@ func (m Mistake) String() string {
 	}
 	b.WriteString(": ")
 	if m.Path != "" {
-		b.WriteString(m.Path)
+		b.WriteString(oneLineOf(short(m.Path)))
 		b.WriteString(": ")
 	}
-	b.WriteString(m.Text)
+	b.WriteString(oneLineOf(m.Text))
 	return b.String()
 }
 
@@ -69,6 +69,11 @@ func (r *report) add(path, format string, args ...any) {
 func (r *report) at(line int, path, format string, args ...any) {
 	if r.full() {
 		return
+	}
+	for i, a := range args {
+		if s, is := a.(string); is && len(s) > 5*longText {
+			args[i] = short(s)
+		}
 	}
 	r.mistakes = append(r.mistakes, Mistake{r.file, line, path, fmt.Sprintf(format, args...)})
 }
