@@ -164,10 +164,25 @@ func (k check) categories() {
 		} else {
 			seen[cat.Match] = i
 		}
+		k.reached(i)
 		if k.r.said[join(p, "ack")] {
 			k.oneOf(join(p, "ack"), cat.Ack, "stored", "received")
 		}
 		(&chain{check: k, clusters: map[string]string{}}).store(join(p, "store"), &cat.Store)
+	}
+}
+
+// reached wants a rule that some category can come to: the first prefix in byte
+// order counts, so "web_*" takes all that "web_debug*" is written for.
+func (k check) reached(i int) {
+	match := k.c.Category[i].Match
+	for j, other := range k.c.Category {
+		prefix, is := strings.CutSuffix(other.Match, "*")
+		if is && prefix != "" && other.Match < match && strings.HasSuffix(match, "*") && strings.HasPrefix(match, prefix) {
+			k.add(join(nth("categories", i), "match"), "%q is never reached: %q of categories[%d] comes first and takes all of it; name the categories in full",
+				match, other.Match, j)
+			return
+		}
 	}
 }
 
