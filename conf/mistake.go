@@ -93,7 +93,7 @@ func (r *report) line(path string) int {
 		}
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return 0
+	return r.lines[""] // that of a key without a name, if there is one
 }
 
 // suspect says whether something at the path, around it or below it is wrong
