@@ -85,7 +85,7 @@ var keys = []Key{
 	{Path: "clusters[].limits.block_starts", Example: "16", Meaning: "Blocks being begun at once."},
 	{Path: "clusters[].limits.appends", Example: "128", Meaning: "Batches being written at once."},
 
-	{Path: "categories[].match", Required: true, Example: `"audit_*"`, Meaning: "Which categories: an exact name, a prefix and `*`, or `*` alone. The exact name counts first, then the first prefix in byte order, then `*`."},
+	{Path: "categories[].match", Required: true, Example: `"audit_*"`, Meaning: "Which categories: an exact name, a prefix and `*`, or `*` alone. The exact name counts first, then the first prefix in byte order (so a longer one below a shorter one is never reached, and refused), then `*`."},
 	{Path: "categories[].ack", Example: "received", Meaning: "As `ack`, for these. Without it: what `ack` says."},
 	{Path: "categories[].store.failover.prefer", Example: "first", Meaning: "`none`: stay at a place until it fails. `first`: go back to an earlier one when it is well again."},
 	{Path: "categories[].store.failover.places", Required: true, Example: "[{files: {cluster: n1}}, {buffer: {}}]", Meaning: "Where batches go, first to last. Each is a store of kind `files`, no two on one cluster, or at the end `buffer`."},
