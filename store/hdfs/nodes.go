@@ -14,6 +14,10 @@ import (
 // NameNode's own view lags by 30 s to 10 min.
 const avoidFor = 10 * time.Second
 
+// goneLately is how long the other nodes may be busy with the pipelines of one
+// that has died.
+const goneLately = 2 * time.Second
+
 // proof is what speaks against a DataNode, weaker first.
 type proof int
 
@@ -29,6 +33,7 @@ type nodeHealth struct {
 	// How many of bad do not answer, and how many probes run, so that an Append
 	// need not look.
 	mutes, asking atomic.Int32
+	gone          atomic.Int64 // when a node was last found to listen no more, nanoseconds since 1970
 
 	mu     sync.Mutex
 	bad    map[string]badNode       // by address
@@ -117,8 +122,12 @@ func (h *nodeHealth) tidy() {
 	h.mutes.Store(n)
 }
 
-// lostBeside says whether a node that is none of ns does not answer.
+// lostBeside says whether a node that is none of ns does not answer, or any has
+// gone just now.
 func (h *nodeHealth) lostBeside(ns []node) bool {
+	if time.Since(time.Unix(0, h.gone.Load())) < goneLately {
+		return true
+	}
 	for _, n := range h.avoid(quiet) {
 		if !slices.ContainsFunc(ns, n.is) {
 			return true

@@ -48,6 +48,9 @@ func (h *nodeHealth) probe(n node) *probe {
 		p.ended = time.Now()
 		h.mu.Unlock()
 		p.err = err
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			h.gone.Store(time.Now().UnixNano())
+		}
 		if err == nil {
 			h.clear(n)
 		} else {
