@@ -105,3 +105,40 @@ func TestRunTriesAgainWithLongerAndLongerPauses(t *testing.T) {
 		}
 	})
 }
+
+// behind is a keeper whose inventories never get to the clusters in time.
+type behind struct{ *keeper }
+
+func (behind) Flush(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// After hundreds of starts that died the inventories need minutes. Segments do not
+// wait for them one by one.
+func TestInventoriesThatAreBehindHoldUpARoundOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, memfs.New())
+		defer w.end()
+		w.options.Keeper = behind{w.keeper}
+		const segments = 12
+		for i := range segments {
+			w.put(buffer.Spill, "web", 1, hour10, uint64(1+3*i), 3)
+			w.must(w.buffer.Seal(t.Context(), buffer.Spill))
+		}
+		s := New(w.options)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			s.Run(ctx)
+			close(done)
+		}()
+		time.Sleep(flushWait + time.Second)
+		synctest.Wait()
+		if st := s.Stats(); st.Segments != segments {
+			t.Errorf("%d segments of %d are shipped after %v", st.Segments, segments, flushWait+time.Second)
+		}
+		cancel()
+		<-done
+	})
+}

@@ -96,12 +96,18 @@ func (s *Shipper) shipSegment(ctx context.Context, seg *buffer.Segment) error {
 	return nil
 }
 
-// flush gives the inventories a while. One that is late is caught up with: the
-// names on the cluster are the truth.
+// flush gives the inventories a while, and where that is too little no more in
+// this round: there may be hundreds, and what comes after this segment must not
+// wait as long again. One that is late is caught up with: the names on the
+// cluster are the truth.
 func (s *Shipper) flush(ctx context.Context, seg *buffer.Segment) {
+	if s.late {
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
 	if err := s.o.Keeper.Flush(ctx); err != nil {
+		s.late = true
 		s.o.Log.Info("ship: the inventories are behind", zap.String("segment", seg.Name), zap.Error(err))
 	}
 }

@@ -103,8 +103,8 @@ const placeBuffer = "buffer"
 // maxBackoff is the longest pause before a segment that failed is tried again.
 const maxBackoff = time.Minute
 
-// flushWait is how long the inventories are waited for, for one segment. A
-// cluster that is away does not keep a segment from being marked.
+// flushWait is how long the inventories are waited for, for one segment, and once
+// in a round. A cluster that is away does not keep a segment from being marked.
 const flushWait = 10 * time.Second
 
 var (
@@ -125,6 +125,7 @@ var (
 type Shipper struct {
 	o    Options
 	turn chan struct{} // holds one token: whoever has it ships
+	late bool          // the inventories were behind in this round; of who has the turn
 
 	mu      sync.Mutex
 	stats   Stats
@@ -233,6 +234,7 @@ func (s *Shipper) round(ctx context.Context) {
 func (s *Shipper) hold(ctx context.Context) error {
 	select {
 	case <-s.turn:
+		s.late = false
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
