@@ -145,6 +145,14 @@ func (s *Server) WaitReady(limit time.Duration) {
 // Pid of the running server.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
+// Signal sends a signal to the running server and does not wait.
+func (s *Server) Signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Kill is kill -9. Without a running server it does nothing.
 func (s *Server) Kill() {
 	if s.cmd == nil {
