@@ -90,14 +90,14 @@ func stalledDisk(t *testing.T, n1, n2 *lab.Hadoop) {
 		}}
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
-	time.Sleep(pick(2*time.Second, 5*time.Second))
+	time.Sleep(pick(1200*time.Millisecond, 5*time.Second))
 	one := newFreezer(n1)
 	defer one.set(false)
 	stop := make(chan struct{})
 	from := time.Now()
 	disk.Stall()
 	answers := ask(s, stop)
-	stretch := pick(2*time.Second, 5*time.Second)
+	stretch := pick(1500*time.Millisecond, 5*time.Second)
 	time.Sleep(stretch)
 	fresh.Store(4)
 	time.Sleep(stretch)
@@ -166,7 +166,7 @@ func failedSyncs(t *testing.T, n1, n2 *lab.Hadoop) {
 		one.set(true)
 		two.set(outage)
 		var mu sync.Mutex
-		left, hit := 1+r.IntN(6), ""
+		left, hit := 1+r.IntN(3), ""
 		if outage {
 			left = 1 + r.IntN(60)
 		}
@@ -178,7 +178,7 @@ func failedSyncs(t *testing.T, n1, n2 *lab.Hadoop) {
 			}
 			return left == 0
 		})
-		limit := time.Now().Add(5 * time.Second)
+		limit := time.Now().Add(pick(3*time.Second, 5*time.Second))
 		for time.Now().Before(limit) {
 			time.Sleep(10 * time.Millisecond)
 			mu.Lock()

@@ -126,7 +126,7 @@ func TestProve3PowerCut(t *testing.T) {
 		one.set(away.n1)
 		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 		two.set(away.n2)
-		after := time.Duration(r.IntN(pick(3000, 5000))) * time.Millisecond
+		after := time.Duration(r.IntN(pick(2000, 5000))) * time.Millisecond
 		time.Sleep(after)
 		var luck *rand.Rand
 		if i%2 == 1 {
