@@ -78,6 +78,36 @@ func TestTornTailIsKeptInQuarantineAndCutOff(t *testing.T) {
 	}
 }
 
+// A power cut leaves zeros where a write was under way; a block that rotted does too.
+func TestZerosThatAreCutOffAreCounted(t *testing.T) {
+	disk, path, content := written(t, 5, false)
+	put(t, disk, path, append(bytes.Clone(content), make([]byte, 300)...))
+	core, logs := observer.New(zapcore.WarnLevel)
+	b := open(t, disk, "/b", next, func(o *Options) { o.Log = zap.New(core) })
+	if s := b.Stats(); s.TornTails != 1 || s.TornBytes != 300 || s.Quarantined != 0 || logs.FilterMessageSnippet("cut off").Len() != 1 {
+		t.Fatalf("%+v, logged: %v", s, logs.All())
+	}
+}
+
+// A block that a disk writes to the wrong place may bring the header of another segment.
+func TestHeaderOfAnotherSegmentCostsNoRecords(t *testing.T) {
+	for _, owner := range []string{"ag1", "ag2"} {
+		disk, path, content := written(t, 20, true)
+		var other []byte
+		if owner == "ag1" {
+			_, _, other = written(t, 20, true)
+		} else {
+			other = record.FileHeader{Magic: segmentMagic, Flags: 2, Salt: 5, Start: 7, Number: 1, Epoch: 9, First: 1, Owner: owner}.Append(nil)
+		}
+		copy(content, other[:record.FileHeaderSize])
+		put(t, disk, path, content)
+		got, report := numbers(t, disk, path)
+		if !slices.Equal(got, upTo(20)) || !report.Damaged() || report.Segment.Identity != me {
+			t.Fatalf("header of %s: %v, %+v", owner, got, report)
+		}
+	}
+}
+
 func TestTornTailThatCannotBeKeptIsNotCutOff(t *testing.T) {
 	disk, path, content := written(t, 5, false)
 	torn := append(bytes.Clone(content), "half a record"...)

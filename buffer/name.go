@@ -11,6 +11,7 @@ const (
 	extSegment = ".seg"
 	extShipped = ".shipped"
 	extDamaged = ".damaged" // a copy in quarantine
+	extCopying = ".copying" // behind the name of a copy that is not whole yet
 )
 
 // segmentName is what a segment's name says: enough to read it when its header

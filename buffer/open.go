@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -150,15 +151,10 @@ func (b *Buffer) recover(v *view, report *Report) error {
 	if v.sealed {
 		return nil // only its index or header is damaged: the list is from its records
 	}
-	if report.Tail > 0 && !report.TailZero {
-		name := fmt.Sprintf("%s.tail-%d", seg.stem, report.End)
-		if err := b.keep(v.holes, base, report.End, v.size-report.End, name); err != nil {
+	if report.Tail > 0 {
+		if err := b.keepTail(v, report); err != nil {
 			return err
 		}
-		b.stats.TornTails++
-		b.stats.TornBytes += report.Tail
-		b.log.Warn("buffer: the end of a segment was cut off; what stood there is in quarantine",
-			zapSegment(base), zap.Int64("bytes", report.Tail), zap.String("what", report.TailWhat))
 	}
 	if report.Records == 0 && len(report.Damage) == 0 {
 		failpoint.Here("recover.nothing-found")
@@ -166,6 +162,23 @@ func (b *Buffer) recover(v *view, report *Report) error {
 		return b.fs.Remove(v.path)
 	}
 	return b.finish(v, report)
+}
+
+// keepTail copies what follows the last record to quarantine, and counts it. Zeros are counted too:
+// a power cut leaves them where a write was under way, but so does a block that rots.
+func (b *Buffer) keepTail(v *view, report *Report) error {
+	base := filepath.Base(v.path)
+	if !report.TailZero {
+		name := fmt.Sprintf("%s.tail-%d", v.seg.stem, report.End)
+		if err := b.keep(v.holes, base, report.End, v.size-report.End, name); err != nil {
+			return err
+		}
+	}
+	b.stats.TornTails++
+	b.stats.TornBytes += report.Tail
+	b.log.Warn("buffer: the end of a segment was cut off; what stood there is in quarantine, unless all of it was zero",
+		zapSegment(base), zap.Int64("bytes", report.Tail), zap.Bool("zero", report.TailZero), zap.String("what", report.TailWhat))
+	return nil
 }
 
 // finish cuts a segment behind its last record and writes its footer.
@@ -205,29 +218,45 @@ func (b *Buffer) finish(v *view, report *Report) error {
 	return err
 }
 
-// keep copies a part of a segment to quarantine, durably. A copy that is there
-// already is not made again. It fails where the limit leaves no room.
+// keep copies a part of a segment to quarantine, durably. The name stands only for a whole copy: a
+// power cut leaves the length of a file without its bytes, and a start that was cut off leaves other
+// bytes behind the same record. So a copy that says something else stays, and this one gets the next
+// name. It fails where the limit leaves no room.
 func (b *Buffer) keep(r io.ReaderAt, base string, from, size int64, name string) error {
 	dir := filepath.Join(b.dir, quarantine)
 	path := filepath.Join(dir, name)
-	info, err := b.fs.Stat(path)
-	if err == nil && info.Size() == size {
-		return nil
+	for n := 2; ; n++ {
+		there, same, err := holds(b.fs, path, io.NewSectionReader(r, from, size))
+		switch {
+		case err != nil:
+			return fmt.Errorf("look at the copy in quarantine: %w", err)
+		case same:
+			return b.fs.SyncDir(dir) // the start that made it may not have come so far
+		case !there:
+			return b.copyTo(path, base, io.NewSectionReader(r, from, size))
+		}
+		path = filepath.Join(dir, fmt.Sprintf("%s-%d", name, n))
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+}
+
+func (b *Buffer) copyTo(path, base string, from *io.SectionReader) error {
+	size := from.Size()
 	b.mu.Lock()
 	used := b.used
 	b.mu.Unlock()
 	if used+size > b.o.MaxBytes {
 		return fmt.Errorf("%w: no room for %d bytes of %s in quarantine: ship or forget segments", ErrFull, size, base)
 	}
-	if err := copyDurably(b.fs, path, io.NewSectionReader(r, from, size)); err != nil {
-		return fmt.Errorf("copy to quarantine: %w", err)
+	err := copyDurably(b.fs, path+extCopying, from)
+	if err == nil {
+		err = b.fs.Rename(path+extCopying, path)
 	}
-	failpoint.Here("quarantine.copied")
-	if err := b.fs.SyncDir(dir); err != nil {
+	if err == nil {
+		failpoint.Here("quarantine.copied")
+		err = b.fs.SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		_ = b.fs.Remove(path + extCopying) // on a full disk it is in the way
 		return fmt.Errorf("copy to quarantine: %w", err)
 	}
 	failpoint.Here("quarantine.named")
@@ -236,6 +265,40 @@ func (b *Buffer) keep(r io.ReaderAt, base string, from, size int64, name string)
 	b.used += size
 	b.stats.Quarantined += size
 	return nil
+}
+
+// holds says whether a file is there, and whether it holds what want gives.
+func holds(fsys vfs.FS, path string, want io.Reader) (there, same bool, err error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	defer f.Close()
+	same, err = equal(f, want)
+	return true, same, err
+}
+
+func equal(a, b io.Reader) (bool, error) {
+	const piece = 64 << 10
+	pa, pb := make([]byte, piece), make([]byte, piece)
+	for {
+		na, ea := io.ReadFull(a, pa)
+		nb, eb := io.ReadFull(b, pb)
+		for _, e := range []error{ea, eb} {
+			if e != nil && !errors.Is(e, io.EOF) && !errors.Is(e, io.ErrUnexpectedEOF) {
+				return false, e
+			}
+		}
+		if !bytes.Equal(pa[:na], pb[:nb]) {
+			return false, nil
+		}
+		if na < piece {
+			return true, nil
+		}
+	}
 }
 
 func copyDurably(fsys vfs.FS, path string, r io.Reader) error {

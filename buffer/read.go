@@ -157,6 +157,14 @@ func (v *view) readHeader() error {
 	named := owner.Is(n.identity.Aggregator)
 	if !named || h.Salt != n.salt || h.Epoch != uint64(n.identity.Epoch) || h.Start != n.identity.Start || h.Number != n.number {
 		v.seg.damaged = true
+		own, err := v.hasRecords()
+		if err != nil {
+			return err
+		}
+		if own {
+			v.seg.problem = "its header is that of another segment, its records are its own: a block was written to the wrong place"
+			return nil
+		}
 		v.seg.problem = fmt.Sprintf("it holds segment %d of start %08x, epoch %d: it was renamed", h.Number, h.Start, h.Epoch)
 	}
 	if !named {
@@ -165,6 +173,17 @@ func (v *view) readHeader() error {
 	v.salt, v.seg.number, v.seg.created, v.seg.reason = h.Salt, h.Number, h.Created, Reason(h.Flags)
 	v.seg.identity = Identity{Aggregator: n.identity.Aggregator, Epoch: uint32(h.Epoch), Start: h.Start}
 	return nil
+}
+
+// hasRecords says whether there is a record with the salt of the segment's name.
+func (v *view) hasRecords() (bool, error) {
+	found := errors.New("found")
+	o := record.ScanOptions{Salt: v.salt, From: record.FileHeaderSize, First: 1}
+	_, err := record.Scan(v.holes, v.size, o, func(record.Record) error { return found })
+	if errors.Is(err, found) {
+		return true, nil
+	}
+	return false, err
 }
 
 // maxIndex bounds what is read for an index: a segment has less.

@@ -27,6 +27,7 @@ type History struct {
 	OKs     []OK
 	Later   int // TRY_LATER answers; such calls were offered again
 	Longest time.Duration
+	Refused time.Duration // the slowest TRY_LATER took so long
 }
 
 // OK is one acknowledged call.
@@ -115,6 +116,7 @@ func (l Load) offer(ctx context.Context, c **Conn, entries []Entry, h *History) 
 		if start.IsZero() {
 			start = time.Now()
 		}
+		sent := time.Now()
 		ok, err := (*c).Log(entries, 30*time.Second)
 		took := time.Since(start)
 		if err != nil {
@@ -126,6 +128,7 @@ func (l Load) offer(ctx context.Context, c **Conn, entries []Entry, h *History) 
 			return true, took
 		}
 		h.Later++
+		h.Refused = max(h.Refused, time.Since(sent))
 		if ctx.Err() != nil {
 			return false, took
 		}

@@ -167,7 +167,7 @@ func (s *Server) Ended(limit time.Duration) (how syscall.WaitStatus, ended bool)
 	}
 }
 
-// Signal sends a signal to the running server.
+// Signal sends a signal to the running server and does not wait. One that has ended hears nothing.
 func (s *Server) Signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
 
 func (s *Server) binary() string {
