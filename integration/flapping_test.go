@@ -116,8 +116,8 @@ func TestProve10Flapping(t *testing.T) {
 	b := readBack(t, s, category, hs, size, false)
 	independent(t, s, category, hs, size, n1, n2)
 	names := len(finalNames(t, n1, category)) + len(finalNames(t, n2, category))
-	t.Logf("table: 10 | N1 and N2 in anti-phase, %.1f min, %d rhythms | last %.1f min: switches of a cluster %.1f a min (2), moves to one %.1f (2), files at most %d (100; %d in all)",
-		ended.Sub(begun).Minutes(), len(spells()), minutes, float64(switches)/minutes, float64(len(moves))/minutes, busiestFiles, names)
+	t.Logf("table: 10 | N1 and N2 in anti-phase, %.1f min, %d rhythms, hold-off %s | last %.1f min: switches of a cluster %.1f a min (2), moves to one %.1f (2), files at most %d (100; %d in all)",
+		ended.Sub(begun).Minutes(), len(spells()), pick("3 s", "15 s to 15 min"), minutes, float64(switches)/minutes, float64(len(moves))/minutes, busiestFiles, names)
 	t.Logf("table: 10 | calm after it | 90 %% of the rate in %.0f s (60), on a cluster in %.0f s (60); slowest OK %v (3 s); lost %d, twice %d of %d",
 		back.Seconds(), onCluster.Seconds(), longest.Round(10*time.Millisecond), b.Lost, b.Twice, b.Read)
 }
