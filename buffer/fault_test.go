@@ -191,6 +191,7 @@ func TestHangingDiskHoldsNoCallerBeyondItsContext(t *testing.T) {
 		fsys.Set(nil)
 		close(release)
 		must(t, <-add2) // another lane; its own segment waited for the same disk
+		synctest.Wait() // the first lane has heard from the disk too
 		add(t, b, Outage, batch("web", 3, 1))
 		all, _ := sequences(t, disk, "/b", "web")
 		slices.Sort(all)

@@ -14,14 +14,15 @@ import (
 	"twinscribe/integration/lab"
 )
 
-// TestProve9Race runs the unit and contract tests under the race detector: of all packages in the long form, of those
+// TestProve9Race runs the unit and contract tests under the race detector: of all packages in the long form, of the one
 // in which most goroutines meet in the short one.
 func TestProve9Race(t *testing.T) {
-	packages := pick([]string{"./store", "./store/cluster"}, []string{"./..."})
+	besideTheOther(t)
+	packages := pick([]string{"./store/cluster"}, []string{"./..."})
 	if out, err := exec.Command(filepath.Join(lab.Repository(), "integration", "cc-setup")).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd := exec.Command("go", append([]string{"test", "-race", "-count=1", "-p=1", "-timeout=20m"}, packages...)...)
+	cmd := exec.Command("nice", append([]string{"go", "test", "-race", "-count=1", "-p=1", "-timeout=20m"}, packages...)...)
 	cmd.Dir = lab.Repository()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "GORACE=halt_on_error=0")
 	begun := time.Now()
@@ -39,9 +40,17 @@ func TestProve9Race(t *testing.T) {
 	if err != nil || races > 0 {
 		t.Errorf("go test -race %s: %v, %d races\n%s", strings.Join(packages, " "), err, races, out)
 	}
-	if least := pick(2, 20); passed < least {
+	if least := pick(1, 20); passed < least {
 		t.Errorf("%d packages passed, want %d at least", passed, least)
 	}
 	t.Logf("table: 9 | go test -race %s | %d packages passed (%d have no tests), races %d, in %v",
 		strings.Join(packages, " "), passed, without, races, time.Since(begun).Round(time.Second))
+}
+
+// besideTheOther has the two long proofs of number 9 run at the same time: the one waits most of its time, the other has
+// a whole module to compile.
+func besideTheOther(t *testing.T) {
+	if !testing.Short() {
+		t.Parallel()
+	}
 }
