@@ -140,6 +140,7 @@ var changing = []struct{ method, path string }{
 func TestWhatChangesSomethingIsRefusedToOtherMachinesAndToWebPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, quick+two+all).start()
+	w.eventually("the server is alive", func() bool { return w.status().State == "alive" })
 	handler := w.server.handler()
 	for _, c := range changing {
 		r := httptest.NewRequest(c.method, c.path, nil)
