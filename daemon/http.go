@@ -47,11 +47,11 @@ func (s *Server) handler() http.Handler {
 	m.Handle("/debug/pprof/profile", local(pprof.Profile))
 	m.Handle("/debug/pprof/symbol", local(pprof.Symbol))
 	m.Handle("/debug/pprof/trace", local(pprof.Trace))
-	return m
+	return bounded(m)
 }
 
-// newHTTP is the server around handler. Answers that take long (profiles,
-// shipping) have no deadline for writing; reading a request has.
+// newHTTP is the server around handler. An answer that takes long (profiles,
+// shipping) has no deadline as a whole; reading a request has, and each write.
 func (s *Server) newHTTP(ctx context.Context) *http.Server {
 	return &http.Server{
 		Handler:           s.handler(),
@@ -59,6 +59,7 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 		ReadTimeout:       httpHeader,
 		IdleTimeout:       httpIdle,
 		MaxHeaderBytes:    httpBytes,
+		ConnState:         s.door.watch,
 		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
@@ -67,12 +68,8 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 // local lets only callers on this machine through.
 func local(f http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fromHere(r) {
-			fail(w, http.StatusForbidden, errors.New("this is answered on the machine itself only"))
-			return
-		}
-		if o := r.Header.Get("Origin"); o != "" { // no page in a browser on this machine either
-			fail(w, http.StatusForbidden, errors.New("this is not answered to web pages"))
+		if err := mayChange(r); err != nil {
+			fail(w, http.StatusForbidden, err)
 			return
 		}
 		f(w, r)

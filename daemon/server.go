@@ -43,6 +43,7 @@ type Server struct {
 	thrift     *thrift.Server
 	http       *http.Server
 	listeners  [2]net.Listener // Thrift, HTTP
+	door       *doorkeeper     // of the HTTP side
 	metrics    *prometheus.Registry
 	since      time.Time
 
@@ -76,7 +77,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		base: b, o: o, since: time.Now(), warnings: o.Warnings,
 		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
-		metrics: prometheus.NewRegistry(),
+		metrics: prometheus.NewRegistry(), door: newDoorkeeper(),
 	}
 	s.current.Store(o.Config)
 	s.dropped = s.bookDropped
