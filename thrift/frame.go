@@ -120,6 +120,9 @@ func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
 		}
 	}
 	for got < n {
+		if c.mustYield() { // after the deadline is set: what wakes the read is not undone
+			return got, errYield
+		}
 		m, err := c.net.Read(p[got:])
 		got += m
 		switch {
@@ -127,7 +130,8 @@ func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if left := time.Until(c.frameEnd); left > 0 {
 				// A stop that still took the connection for an idle one woke
-				// it: what has begun is read to its end.
+				// it: what has begun is read to its end. Or somebody wants the
+				// frame's memory.
 				if err := c.net.SetReadDeadline(c.frameEnd); err == nil {
 					continue
 				}
@@ -176,7 +180,7 @@ func isHTTP(b []byte) bool {
 // readLarge reads a frame of n > readSize-4 bytes whose length is read.
 func (c *conn) readLarge(n int) (frame, error) {
 	m := &c.server.memory
-	buffer := m.get(min(n, firstPart))
+	buffer := c.buffer(min(n, firstPart))
 	if buffer == nil {
 		if err := c.need(maxHeader); err != nil {
 			return frame{}, err
@@ -186,11 +190,16 @@ func (c *conn) readLarge(n int) (frame, error) {
 	}
 	have := copy(*buffer, c.buf[c.start:min(c.end, c.start+n)])
 	c.start += have
+	defer c.hold(0)
 	for {
+		c.hold(len(*buffer))
 		to := min(n, len(*buffer))
 		if have < to {
 			got, err := c.readAtLeast((*buffer)[have:to], to-have)
 			have += got
+			if errors.Is(err, errYield) {
+				return c.yield(buffer, have, n)
+			}
 			if err != nil {
 				m.put(buffer)
 				return frame{}, err
@@ -199,16 +208,33 @@ func (c *conn) readLarge(n int) (frame, error) {
 		if have == n {
 			return frame{body: (*buffer)[:n:n], buffer: buffer}, nil
 		}
-		larger := m.get(min(n, 4*have))
+		larger := c.buffer(min(n, 4*have))
 		if larger == nil {
-			copy(c.head[:], *buffer)
-			m.put(buffer)
-			return c.discard(n - have)
+			return c.yield(buffer, have, n)
 		}
 		copy(*larger, (*buffer)[:have])
 		m.put(buffer)
 		buffer = larger
 	}
+}
+
+// yield gives up the buffer of a frame of which n bytes are to come in all and
+// have are there, and throws the frame away.
+func (c *conn) yield(buffer *[]byte, have, n int) (frame, error) {
+	known := copy(c.head[:], (*buffer)[:have])
+	c.server.memory.put(buffer)
+	c.hold(0)
+	if err := c.net.SetReadDeadline(c.frameEnd); err != nil {
+		return frame{}, bad(badCut, "%v", err)
+	}
+	if known < maxHeader {
+		got, err := c.readAtLeast(c.head[known:], maxHeader-known)
+		have += got
+		if err != nil {
+			return frame{}, err
+		}
+	}
+	return c.discard(n - have)
 }
 
 // discard throws away the n bytes that are left of a frame whose beginning is in c.head.
