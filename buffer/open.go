@@ -13,6 +13,7 @@ import (
 
 	"twinscribe/buffer/record"
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 )
 
 // load reads the directory. One segment that cannot be read, or not be
@@ -90,6 +91,7 @@ func (b *Buffer) loadSegment(base string, name segmentName, shipped bool) error 
 		return nil
 	}
 	if v.size <= record.FileHeaderSize { // its making was cut off
+		failpoint.Here("recover.empty-found")
 		return b.fs.Remove(path)
 	}
 	report, err := v.scan(func(*Record) error { return nil })
@@ -159,6 +161,7 @@ func (b *Buffer) recover(v *view, report *Report) error {
 			zapSegment(base), zap.Int64("bytes", report.Tail), zap.String("what", report.TailWhat))
 	}
 	if report.Records == 0 && len(report.Damage) == 0 {
+		failpoint.Here("recover.nothing-found")
 		seg.bytes = 0 // nothing in it was ever acknowledged
 		return b.fs.Remove(v.path)
 	}
@@ -178,10 +181,12 @@ func (b *Buffer) finish(v *view, report *Report) error {
 		// Also where the file ends inside the last padding: then this adds it.
 		err = f.Truncate(report.End)
 		if err == nil {
+			failpoint.Here("recover.cut")
 			err = f.Sync()
 		}
 	}
 	if err == nil {
+		failpoint.Here("recover.cut-synced")
 		footer := appendFooter(nil, v.salt, seg.reason, seg.index.list, trailer{
 			records: found.Records, first: found.First, last: found.Next - 1, end: found.End, sums: found.Sums,
 		})
@@ -189,8 +194,10 @@ func (b *Buffer) finish(v *view, report *Report) error {
 		_, err = f.WriteAt(footer, report.End)
 	}
 	if err == nil {
+		failpoint.Here("recover.footed")
 		err = f.Sync()
 	}
+	failpoint.Here("recover.footer-synced")
 	if e := f.Close(); err == nil {
 		err = e
 	}
@@ -219,9 +226,11 @@ func (b *Buffer) keep(r io.ReaderAt, base string, from, size int64, name string)
 	if err := copyDurably(b.fs, path, io.NewSectionReader(r, from, size)); err != nil {
 		return fmt.Errorf("copy to quarantine: %w", err)
 	}
+	failpoint.Here("quarantine.copied")
 	if err := b.fs.SyncDir(dir); err != nil {
 		return fmt.Errorf("copy to quarantine: %w", err)
 	}
+	failpoint.Here("quarantine.named")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += size
@@ -234,8 +243,10 @@ func copyDurably(fsys vfs.FS, path string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("quarantine.created")
 	_, err = io.Copy(struct{ io.Writer }{f}, r)
 	if err == nil {
+		failpoint.Here("quarantine.written")
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {

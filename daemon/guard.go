@@ -15,22 +15,22 @@ import (
 // Limits of the HTTP side's connections and requests. They keep it from taking
 // the process's memory, descriptors and disk, whoever asks and whatever.
 const (
-	httpConns   = 512
-	httpOfOne   = 128              // connections of one address: who holds them all does not keep others out
+	httpShare   = 4                // one address has so much of the connections: who holds them all does not keep others out
 	httpBody    = 64 << 10         // of a request: forms of a few short fields
 	httpStalled = 30 * time.Second // a client that takes nothing of its answer for so long is closed
 )
 
 // A doorkeeper counts the HTTP side's connections and closes those beyond the limits.
 type doorkeeper struct {
-	refused atomic.Int64
-	mu      sync.Mutex
-	open    map[net.Conn]netip.Addr
-	of      map[netip.Addr]int
+	most, ofOne int // connections at once, of all and of one address
+	refused     atomic.Int64
+	mu          sync.Mutex
+	open        map[net.Conn]netip.Addr
+	of          map[netip.Addr]int
 }
 
-func newDoorkeeper() *doorkeeper {
-	return &doorkeeper{open: map[net.Conn]netip.Addr{}, of: map[netip.Addr]int{}}
+func newDoorkeeper(most int) *doorkeeper {
+	return &doorkeeper{most: most, ofOne: max(most/httpShare, 1), open: map[net.Conn]netip.Addr{}, of: map[netip.Addr]int{}}
 }
 
 // watch is an http.Server's ConnState.
@@ -54,7 +54,7 @@ func (d *doorkeeper) enter(c net.Conn) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.open) >= httpConns || d.of[from] >= httpOfOne {
+	if len(d.open) >= d.most || d.of[from] >= d.ofOne {
 		return false
 	}
 	d.open[c] = from

@@ -56,10 +56,10 @@ func TestTheHTTPSideHasALimitOfConnections(t *testing.T) {
 		t.Cleanup(func() { c.Close() })
 		return c
 	}
-	for range httpOfOne {
+	for range w.server.door.ofOne {
 		held = append(held, dial("127.0.0.2"))
 	}
-	w.eventually("all are counted", func() bool { return w.server.door.connections() >= httpOfOne })
+	w.eventually("all are counted", func() bool { return w.server.door.connections() >= w.server.door.ofOne })
 	one := dial("127.0.0.2")
 	one.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if _, err := one.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {

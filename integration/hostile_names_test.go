@@ -41,10 +41,10 @@ func hashedLike(name string) string {
 	return name[:95] + "~" + hex.EncodeToString(sum[:16])
 }
 
-// names is the part of the proof about the categories of oddNames: on a real cluster, in local
+// oddNamesKept is the part of the proof about the categories of oddNames: on a real cluster, in local
 // folders and in the buffer each is read back under its own name, with its own messages and no
 // others, and nothing lies outside of the root.
-func names(t *testing.T, n1 *lab.Hadoop, root string) {
+func oddNamesKept(t *testing.T, n1 *lab.Hadoop, root string) {
 	parent := t.TempDir()
 	hdfs := fmt.Sprintf("clusters:\n  - name: n1\n    hdfs: {namenodes: [%q], user: %q, root: %s}\n", n1.Addr, lab.User(), root)
 	dir := fmt.Sprintf("clusters:\n  - name: n1\n    dir: {path: %q}\n", filepath.Join(parent, "root"))

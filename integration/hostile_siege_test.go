@@ -38,11 +38,11 @@ type siege struct {
 	mu      sync.Mutex
 	whole   map[string]bool // messages that hostile clients and newcomers sent in whole calls; true: acknowledged
 	fresh   []lab.OK        // calls of newcomers: on a connection of their own
-	windows []window
+	windows []stretch
 }
 
-// A window is the time of one attack.
-type window struct {
+// A stretch is the time of one attack.
+type stretch struct {
 	name     string
 	from, to time.Time
 	came     string // of it
@@ -152,7 +152,7 @@ func (g *siege) under(name string, d time.Duration, attacks ...attack) {
 }
 
 func (g *siege) note(name string, from time.Time, came string) {
-	g.windows = append(g.windows, window{name, from, time.Now(), came})
+	g.windows = append(g.windows, stretch{name, from, time.Now(), came})
 }
 
 // judge ends the load and holds the good clients' latencies of each window against the bound.

@@ -37,7 +37,7 @@ categories:
 // and afterwards all is as before.
 func TestProve6Hostile(t *testing.T) {
 	n1 := lab.StartHadoop(t, "N1", 1)
-	t.Run("names", func(t *testing.T) { names(t, n1, "/deep/root/names") })
+	t.Run("names", func(t *testing.T) { oddNamesKept(t, n1, "/deep/root/names") })
 	t.Run("clients", func(t *testing.T) { clients(t, n1) })
 	onlyBelow(t, n1, "/deep/root/names", "/deep/root/siege")
 }
