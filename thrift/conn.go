@@ -111,6 +111,8 @@ func (c *conn) answer(f frame) (reply []byte, err error) {
 	}
 	log := string(h.name) == "Log"
 	switch {
+	case f.busy && f.bad != nil:
+		err = f.bad
 	case f.busy:
 		err = errBusy
 	case log:

@@ -30,6 +30,7 @@ type frame struct {
 	body   []byte
 	buffer *[]byte // where body lies if it is not the connection's own buffer
 	busy   bool    // body is the beginning only: the rest was thrown away for want of memory
+	bad    error   // busy only: what is wrong with the arguments
 }
 
 // errEnded says that a connection ended between two frames, as it may.
@@ -182,11 +183,7 @@ func (c *conn) readLarge(n int) (frame, error) {
 	m := &c.server.memory
 	buffer := c.buffer(min(n, firstPart))
 	if buffer == nil {
-		if err := c.need(maxHeader); err != nil {
-			return frame{}, err
-		}
-		copy(c.head[:], c.buf[c.start:])
-		return c.discard(n)
+		return c.discard(nil, 0, n)
 	}
 	have := copy(*buffer, c.buf[c.start:min(c.end, c.start+n)])
 	c.start += have
@@ -221,38 +218,38 @@ func (c *conn) readLarge(n int) (frame, error) {
 // yield gives up the buffer of a frame of which n bytes are to come in all and
 // have are there, and throws the frame away.
 func (c *conn) yield(buffer *[]byte, have, n int) (frame, error) {
-	known := copy(c.head[:], (*buffer)[:have])
-	c.server.memory.put(buffer)
-	c.hold(0)
+	c.hold(0) // nobody else wants it any more: what still arrives is read undisturbed
 	if err := c.net.SetReadDeadline(c.frameEnd); err != nil {
+		c.server.memory.put(buffer)
 		return frame{}, bad(badCut, "%v", err)
 	}
-	if known < maxHeader {
-		got, err := c.readAtLeast(c.head[known:], maxHeader-known)
-		have += got
-		if err != nil {
-			return frame{}, err
-		}
-	}
-	return c.discard(n - have)
+	return c.discard(buffer, have, n)
 }
 
-// discard throws away the n bytes that are left of a frame whose beginning is in c.head.
-func (c *conn) discard(n int) (frame, error) {
-	for n > 0 {
-		if c.start == c.end {
-			c.start, c.end = 0, 0
-			got, err := c.readAtLeast(c.buf[:min(n, readSize)], 1)
-			if err != nil {
-				return frame{}, err
-			}
-			c.end = got
-		}
-		k := min(n, c.end-c.start)
-		c.start += k
-		n -= k
+// discard reads a frame of n bytes to its end without keeping it. have of them
+// lie in buffer, which is given back.
+func (c *conn) discard(buffer *[]byte, have, n int) (frame, error) {
+	u := unread{conn: c, later: n - have, buffer: buffer}
+	defer u.giveBack()
+	if buffer != nil {
+		u.known = (*buffer)[:have]
 	}
-	return frame{body: c.head[:], busy: true}, nil
+	if err := u.head(); err != nil {
+		return frame{}, err
+	}
+	f := frame{body: c.head[:], busy: true}
+	h, err := parseHeader(f.body)
+	if err != nil {
+		return f, u.pass(u.left())
+	}
+	if err = u.pass(h.args); err == nil {
+		err = u.call(string(h.name) == "Log", c.server.o.MaxEntries)
+	}
+	if _, is := errors.AsType[*badFrame](err); err != nil && !is {
+		return frame{}, err
+	}
+	f.bad = err
+	return f, u.pass(u.left())
 }
 
 func (c *conn) free(f frame) {
