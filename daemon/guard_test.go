@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 func TestARequestBringsNothingToMemoryOrDisk(t *testing.T) {
@@ -105,5 +108,19 @@ func TestEachWriteOfAnAnswerHasADeadline(t *testing.T) {
 		if left := time.Until(at); left < httpStalled/2 || left > httpStalled {
 			t.Errorf("a deadline in %v", left)
 		}
+	}
+}
+
+func TestWhatTheHTTPSideLogsIsBounded(t *testing.T) {
+	core, seen := observer.New(zap.InfoLevel)
+	l := errorLog(zap.New(core), "not sent")
+	for port := range 1000 {
+		l.Printf("write tcp 127.0.0.1:1->127.0.0.2:%d: broken pipe\n", port)
+	}
+	if n := seen.Len(); n != sameLines {
+		t.Errorf("%d lines, want %d", n, sameLines)
+	}
+	if e := seen.All()[0].ContextMap()["error"]; e != "write tcp 127.0.0.1:1->127.0.0.2:0: broken pipe" {
+		t.Errorf("the error is %q", e)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.uber.org/zap"
 
 	"twinscribe/store/ship"
 )
@@ -29,7 +28,7 @@ const (
 // loopback only.
 func (s *Server) handler() http.Handler {
 	m := http.NewServeMux()
-	m.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: zap.NewStdLog(s.log.Named("metrics"))}))
+	m.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: errorLog(s.log.Named("metrics"), "the metrics were not sent")}))
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	m.HandleFunc("GET /readyz", s.serveReady)
 	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status()) })
@@ -60,7 +59,7 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 		IdleTimeout:       httpIdle,
 		MaxHeaderBytes:    httpBytes,
 		ConnState:         s.door.watch,
-		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
+		ErrorLog:          errorLog(s.log.Named("http"), "a connection of the HTTP side failed"),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 }

@@ -70,7 +70,7 @@ func clients(t *testing.T, n1 *lab.Hadoop) {
 		a.least = true
 		all = append(all, a)
 	}
-	g.under("all of it at once", pick(8*time.Second, 20*time.Second), all...)
+	g.under("all of it at once", pick(5*time.Second, 20*time.Second), all...)
 	from := time.Now()
 	lab.Eventually(t, 30*time.Second, "the connections of hostile clients are closed", func() bool {
 		l := levelOf(t, s)
