@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"net/http"
@@ -109,6 +110,39 @@ func (u *unstalled) WriteHeader(code int) {
 func (u *unstalled) extend() {
 	_ = http.NewResponseController(u.ResponseWriter).SetWriteDeadline(time.Now().Add(httpStalled)) // a recorder in a test has none
 }
+
+// A turn is what answers that take a processor's time are made in, one after
+// another: who asks for many of them at once has one processor at most, and the
+// rest is for those who log. They are sent outside of it: a client that takes
+// nothing keeps nobody waiting.
+type turn chan struct{}
+
+func (t turn) make(h http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case t <- struct{}{}:
+		case <-r.Context().Done():
+			return
+		}
+		a := made{header: w.Header(), code: http.StatusOK}
+		func() {
+			defer func() { <-t }()
+			h(&a, r)
+		}()
+		w.WriteHeader(a.code)
+		_, _ = w.Write(a.Bytes()) // whoever is gone needs no answer
+	})
+}
+
+// made is an answer that waits to be sent.
+type made struct {
+	bytes.Buffer
+	header http.Header
+	code   int
+}
+
+func (m *made) Header() http.Header  { return m.header }
+func (m *made) WriteHeader(code int) { m.code = code }
 
 // Why a request that changes something is refused.
 var (

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,6 +111,48 @@ func TestEachWriteOfAnAnswerHasADeadline(t *testing.T) {
 			t.Errorf("a deadline in %v", left)
 		}
 	}
+}
+
+func TestAnswersAreMadeOneAtATimeAndSentOutsideOfTheTurn(t *testing.T) {
+	var now, most atomic.Int64
+	h := make(turn, 1).make(func(w http.ResponseWriter, _ *http.Request) {
+		most.Store(max(most.Load(), now.Add(1)))
+		time.Sleep(time.Millisecond)
+		now.Add(-1)
+		w.Header().Set("Content-Type", "text/x")
+		w.WriteHeader(http.StatusTeapot)
+		io.WriteString(w, "answer")
+	})
+	stuck := &deafWriter{ResponseRecorder: httptest.NewRecorder(), free: make(chan struct{})}
+	var all sync.WaitGroup
+	all.Go(func() { h.ServeHTTP(stuck, httptest.NewRequest(http.MethodGet, "/", nil)) })
+	var others sync.WaitGroup
+	for range 50 {
+		others.Go(func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+			if w.Code != http.StatusTeapot || w.Body.String() != "answer" || w.Header().Get("Content-Type") != "text/x" {
+				t.Errorf("%d %q %v", w.Code, w.Body, w.Header())
+			}
+		})
+	}
+	others.Wait()
+	close(stuck.free)
+	all.Wait()
+	if n := most.Load(); n != 1 {
+		t.Errorf("%d answers were made at once", n)
+	}
+}
+
+// deafWriter is a client that takes nothing for a time.
+type deafWriter struct {
+	*httptest.ResponseRecorder
+	free chan struct{}
+}
+
+func (d *deafWriter) Write(b []byte) (int, error) {
+	<-d.free
+	return d.ResponseRecorder.Write(b)
 }
 
 func TestWhatTheHTTPSideLogsIsBounded(t *testing.T) {

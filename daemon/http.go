@@ -27,12 +27,13 @@ const (
 // handler is the HTTP side. What changes something, and pprof, is for
 // loopback only.
 func (s *Server) handler() http.Handler {
-	m := http.NewServeMux()
-	m.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: errorLog(s.log.Named("metrics"), "the metrics were not sent")}))
+	m, inTurn := http.NewServeMux(), make(turn, 1)
+	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: errorLog(s.log.Named("metrics"), "the metrics are not complete")})
+	m.Handle("GET /metrics", inTurn.make(metrics.ServeHTTP))
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	m.HandleFunc("GET /readyz", s.serveReady)
-	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status()) })
-	m.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.aggregator.Counters()) })
+	m.Handle("GET /v1/status", inTurn.make(func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status()) }))
+	m.Handle("GET /v1/counters", inTurn.make(func(w http.ResponseWriter, _ *http.Request) { reply(w, s.aggregator.Counters()) }))
 	m.HandleFunc("GET /v1/segments", s.serveSegments)
 	m.HandleFunc("GET /v1/segments/{name}", s.serveSegment)
 	m.HandleFunc("GET /v1/drain", s.serveDrainState)

@@ -127,7 +127,9 @@ func repairable(addr string) (bool, error) {
 
 // vanish is a host that loses its power inside a frame: it sends neither the rest nor that it ends.
 func (g *siege) vanish(ctx context.Context, _ int) int {
-	c, err := from(ctx, "127.0.0.3", g.s.Thrift)
+	n := g.number.Add(1)
+	// From an address of its own: the port of a host that is gone is free at once, and who takes it next resets the old connection.
+	c, err := from(ctx, fmt.Sprintf("127.1.%d.%d", n>>8&255, n&255), g.s.Thrift)
 	if err != nil {
 		return 0
 	}
