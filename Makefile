@@ -88,7 +88,7 @@ fuzz: ## every fuzz target for FUZZTIME (60s)
 	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-60s} -fuzzminimizetime 50x ./$$p; done; done
 
 .PHONY: fuzz-night
-fuzz-night: ## the same for a night: 20 minutes each, about 9 hours in all
+fuzz-night: ## the same for a night: 20 minutes each, about 8 hours in all
 	@FUZZTIME=$${FUZZTIME:-20m} $(MAKE) --no-print-directory fuzz
 
 .PHONY: bench

@@ -91,7 +91,7 @@ func (k *killer) run(limit time.Duration) {
 			return
 		case len(k.segments(".seg")) > 0 && has(due, "ship.") && rand.IntN(3) == 0:
 			k.ship(due)
-		case k.live("N1 flaps", due, 4*time.Second, nil) == "":
+		case k.live("N1 flaps", due, 3*time.Second, nil) == "":
 			k.arrange()
 		}
 	}
@@ -303,11 +303,10 @@ func (k *killer) torn(due []string) (point string) {
 	}
 	for {
 		tearSegment(k.t, list[len(list)-1])
-		next := k.live("torn segment", due, 3*time.Second, nil)
-		if next == "" || strings.HasPrefix(next, "recover.foot") {
-			return point + next
+		point = k.live("torn segment", due, 3*time.Second, nil)
+		if !has([]string{point}, "quarantine.", "recover.cut", "recover.nothing-found") {
+			return point // it has its footer, and is not written to any more
 		}
-		point = next
 		due = slices.DeleteFunc(due, func(p string) bool { return k.hits[p] >= k.want })
 	}
 }

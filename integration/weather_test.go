@@ -57,11 +57,11 @@ func (w *weather) fall(t *testing.T) {
 	defer w.turn.Unlock()
 	w.falls++
 	who := []string{"nn", "dn1"}[rand.IntN(2)]
-	if w.falls%pick(100, 20) == 0 {
+	if w.falls%pick(100, 40) == 0 {
 		w.h.Do(who, "kill")
 		for try := 0; ; try++ {
 			w.h.Do(who, "start") // nothing, if it lives
-			err := w.h.TryWait(1, 90*time.Second)
+			err := w.h.TryWait(1, 2*time.Minute)
 			if err == nil {
 				w.pids[who] = w.h.Pid(who)
 				return

@@ -30,8 +30,14 @@ func (h *Hadoop) StartSlowNode(t *testing.T, who string, dataNodes int) *SlowNod
 	n := &SlowNode{t: t, h: h, who: who}
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	n.proxy = toxiproxy.NewProxy(server, h.Name+who, host("127.0.0.1", h.Port(who)), host("127.0.0.2", h.Port(who)))
-	if err := n.proxy.Start(); err != nil {
-		t.Fatal(err)
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := n.proxy.Start()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) { // the sockets of a process that was killed live on for a moment
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(n.proxy.Stop)
 	h.Wait(dataNodes)

@@ -111,7 +111,7 @@ func (f *File) beginOn(ctx context.Context, m manner, avoid []node) error {
 		return blameSilent(silent) // nothing is lost with this block
 	})
 	if err != nil {
-		f.lost(l.nodes, err)
+		f.lost(l.nodes, err) //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
 		return abandon(err)
 	}
 	c.count.blocks.Add(1)

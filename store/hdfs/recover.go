@@ -49,7 +49,7 @@ func (f *File) mend(ctx context.Context, cause error) error {
 func (f *File) restart(ctx context.Context, cause error) error {
 	f.pipe.close()
 	f.torn = true
-	f.lost(f.nodes, cause)
+	f.lost(f.nodes, cause) //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
 	f.c.count.restarts.Add(1)
 	if err := f.c.nn.abandonBlock(ctx, patient, f, f.block); err != nil {
 		return after(err, cause)
@@ -112,7 +112,7 @@ func (f *File) recover(ctx context.Context, cause error, stage uint64) error {
 		if stop := over(ctx, "recovering the pipeline"); stop != nil {
 			return after(stop, r.cause)
 		}
-		if err := r.drop(); err != nil {
+		if err := r.drop(); err != nil { //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
 			return err
 		}
 		if err := f.takePlace(ctx); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"runtime/metrics"
 	"testing"
 	"time"
 
@@ -67,7 +68,11 @@ func FuzzRead(f *testing.F) {
 		if err := vfs.ReplaceFile(disk, filepath.Join("journal", fileName(1, fuzzSalt)), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before, err := Read(disk, "journal")
+		var before []FileState
+		var err error
+		if n := allocated(func() { before, err = Read(disk, "journal") }); n > uint64(512*len(content))+8<<20 {
+			t.Fatalf("%d bytes are taken for a journal of %d", n, len(content))
+		}
 		if err != nil {
 			return // a newer program's
 		}
@@ -89,6 +94,18 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("before the start\n%safter it, %v,\n%s", told(before), err, told(after))
 		}
 	})
+}
+
+// allocated is what do takes from the heap, other goroutines' share included.
+func allocated(do func()) uint64 {
+	at := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := at()
+	do()
+	return at() - before
 }
 
 // consistent checks what repair relies on.
