@@ -21,7 +21,7 @@ const (
 	ownDescriptors = 64
 
 	// The HTTP side has a sixteenth, within these bounds.
-	leastHTTP, mostHTTP = 8, 64
+	leastHTTP, mostHTTP = 8, 256
 
 	leastDescriptors = 128
 )

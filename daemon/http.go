@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.uber.org/zap"
 
 	"twinscribe/store/ship"
 )
@@ -28,12 +27,13 @@ const (
 // handler is the HTTP side. What changes something, and pprof, is for
 // loopback only.
 func (s *Server) handler() http.Handler {
-	m := http.NewServeMux()
-	m.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: zap.NewStdLog(s.log.Named("metrics"))}))
+	m, inTurn := http.NewServeMux(), make(turn, 1)
+	metrics := promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{ErrorLog: errorLog(s.log.Named("metrics"), "the metrics are not complete")})
+	m.Handle("GET /metrics", inTurn.make(metrics.ServeHTTP))
 	m.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	m.HandleFunc("GET /readyz", s.serveReady)
-	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status()) })
-	m.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) { reply(w, s.aggregator.Counters()) })
+	m.Handle("GET /v1/status", inTurn.make(func(w http.ResponseWriter, _ *http.Request) { reply(w, s.Status()) }))
+	m.Handle("GET /v1/counters", inTurn.make(func(w http.ResponseWriter, _ *http.Request) { reply(w, s.aggregator.Counters()) }))
 	m.HandleFunc("GET /v1/segments", s.serveSegments)
 	m.HandleFunc("GET /v1/segments/{name}", s.serveSegment)
 	m.HandleFunc("GET /v1/drain", s.serveDrainState)
@@ -47,11 +47,11 @@ func (s *Server) handler() http.Handler {
 	m.Handle("/debug/pprof/profile", local(pprof.Profile))
 	m.Handle("/debug/pprof/symbol", local(pprof.Symbol))
 	m.Handle("/debug/pprof/trace", local(pprof.Trace))
-	return m
+	return bounded(m)
 }
 
-// newHTTP is the server around handler. Answers that take long (profiles,
-// shipping) have no deadline for writing; reading a request has.
+// newHTTP is the server around handler. An answer that takes long (profiles,
+// shipping) has no deadline as a whole; reading a request has, and each write.
 func (s *Server) newHTTP(ctx context.Context) *http.Server {
 	return &http.Server{
 		Handler:           s.handler(),
@@ -59,7 +59,8 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 		ReadTimeout:       httpHeader,
 		IdleTimeout:       httpIdle,
 		MaxHeaderBytes:    httpBytes,
-		ErrorLog:          zap.NewStdLog(s.log.Named("http")),
+		ConnState:         s.door.watch,
+		ErrorLog:          errorLog(s.log.Named("http"), "a connection of the HTTP side failed"),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 }
@@ -67,12 +68,8 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 // local lets only callers on this machine through.
 func local(f http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fromHere(r) {
-			fail(w, http.StatusForbidden, errors.New("this is answered on the machine itself only"))
-			return
-		}
-		if o := r.Header.Get("Origin"); o != "" { // no page in a browser on this machine either
-			fail(w, http.StatusForbidden, errors.New("this is not answered to web pages"))
+		if err := mayChange(r); err != nil {
+			fail(w, http.StatusForbidden, err)
 			return
 		}
 		f(w, r)

@@ -153,6 +153,12 @@ func TestWhatChangesSomethingIsRefusedToOtherMachinesAndToWebPages(t *testing.T)
 		if code, body := w.ask(c.method, c.path, "Origin", "http://127.0.0.1"); code != http.StatusForbidden || !strings.Contains(body, "web pages") {
 			t.Errorf("%s %s from a web page: %d %s", c.method, c.path, code, body)
 		}
+		r = httptest.NewRequest(c.method, c.path, nil)
+		r.RemoteAddr, r.Host = "127.0.0.1:50000", "evil.example:14630" // whose address has become 127.0.0.1
+		answer = httptest.NewRecorder()
+		if handler.ServeHTTP(answer, r); answer.Code != http.StatusForbidden || !strings.Contains(answer.Body.String(), "Host") {
+			t.Errorf("%s %s under another name: %d %s", c.method, c.path, answer.Code, answer.Body)
+		}
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/v1/status", "/v1/counters", "/v1/segments", "/v1/drain?cluster=n1"} {
 		r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -179,7 +185,7 @@ func TestAMachineReachesItselfByItsOwnAddressToo(t *testing.T) {
 	h := local(func(http.ResponseWriter, *http.Request) { called = true })
 	for remote, want := range map[string]bool{"10.1.2.3:50000": true, "10.1.2.4:50000": false, "127.0.0.1:50000": true, "[::1]:5": true, "nonsense": false} {
 		called = false
-		r := httptest.NewRequest(http.MethodPost, "/v1/reload", nil)
+		r := httptest.NewRequest(http.MethodPost, "http://10.1.2.3/v1/reload", nil)
 		r.RemoteAddr = remote
 		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(own))))
 		if called != want {

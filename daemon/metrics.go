@@ -61,12 +61,15 @@ var (
 	mAcceptErrors = metric{"thrift_accept_errors_total", "Accepts that failed, for want of descriptors for example.", nil, true}
 	mFrameMemory  = metric{"thrift_frame_memory_bytes", "Bytes of frames and entries of calls under way.", nil, false}
 	mFrameLimit   = metric{"thrift_frame_memory_limit_bytes", "How many there may be.", nil, false}
-	mBusy         = metric{"thrift_busy_total", "Calls refused because there were so many.", nil, true}
 	mAccepted     = metric{"thrift_accepted_total", "Connections accepted.", nil, true}
 	mRefused      = metric{"thrift_refused_total", "Connections refused, by limit.", []string{"limit"}, true}
 	mFrames       = metric{"thrift_frames_total", "Frames read whole.", nil, true}
 	mBad          = metric{"thrift_bad_total", "Connections closed for bytes that are no call, by kind.", []string{"kind"}, true}
 	mTimeouts     = metric{"thrift_timeouts_total", "Connections closed at a deadline.", []string{"deadline"}, true}
+	mBusy         = metric{"thrift_busy_total", "Calls refused because the memory for frames was used up: TRY_LATER for Log.", nil, true}
+	mOthers       = metric{"thrift_other_calls_total", "Calls of fb303, and of methods that there are not.", []string{"method"}, true}
+	mHTTP         = metric{"http_connections", "Connections of the HTTP side.", nil, false}
+	mHTTPRefused  = metric{"http_refused_total", "Connections of the HTTP side closed at its limits.", nil, true}
 	mPanics       = metric{"thrift_panics_total", "Connections closed by a panic: a fault of the program.", nil, true}
 
 	allMetrics = []*metric{
@@ -74,6 +77,7 @@ var (
 		&mFilesTorn, &mFilesBytes, &mPublished, &mBacklog, &mBehind, &mBufferBytes, &mBufferLeft, &mBufferLimit, &mBufferDamage,
 		&mJournalBad, &mJournalMiss, &mConnections, &mConnLimit,
 		&mAcceptErrors, &mFrameMemory, &mFrameLimit, &mBusy, &mAccepted, &mRefused, &mFrames, &mBad, &mTimeouts, &mPanics,
+		&mOthers, &mHTTP, &mHTTPRefused,
 	}
 )
 
@@ -101,6 +105,8 @@ func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	c.s.collectBuffer(put)
 	c.s.collectThrift(put)
+	put(&mHTTP, float64(c.s.door.connections()))
+	put(&mHTTPRefused, float64(c.s.door.refused.Load()))
 }
 
 func flag(b bool) float64 {
@@ -169,6 +175,8 @@ func (s *Server) collectThrift(put func(*metric, float64, ...string)) {
 	put(&mAccepted, float64(t.Accepted))
 	put(&mFrames, float64(t.Frames))
 	put(&mPanics, float64(t.Panics))
+	put(&mOthers, float64(t.OtherCalls-t.Unknown), "known")
+	put(&mOthers, float64(t.Unknown), "unknown")
 	for limit, n := range t.Refused {
 		put(&mRefused, float64(n), limit)
 	}

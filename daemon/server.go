@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/net/netutil"
 
 	"twinscribe/aggregator"
 	"twinscribe/buffer"
@@ -53,6 +52,7 @@ type Server struct {
 	thrift     *thrift.Server
 	http       *http.Server
 	listeners  [2]net.Listener // Thrift, HTTP
+	door       *doorkeeper     // of the HTTP side
 	metrics    *prometheus.Registry
 	since      time.Time
 
@@ -102,7 +102,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s := &Server{
 		base: b, o: o, part: part, since: time.Now(), warnings: o.Warnings,
 		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
-		metrics: prometheus.NewRegistry(), chainLog: sparing(b.log).Named("failover"),
+		metrics: prometheus.NewRegistry(), door: newDoorkeeper(part.http), chainLog: sparing(b.log).Named("failover"),
 	}
 	s.current.Store(o.Config)
 	s.dropped = s.bookDropped
@@ -219,7 +219,7 @@ func (s *Server) Run(ctx context.Context) (left int64, err error) {
 	ways.wg.Go(func() { s.reloadWhenAsked(ways.ctx) })
 	queues.wg.Go(func() { s.aggregator.Run(queues.ctx) })
 	s.http = s.newHTTP(ways.ctx)
-	ways.wg.Go(func() { s.failed <- s.http.Serve(netutil.LimitListener(s.listeners[1], s.part.http)) })
+	ways.wg.Go(func() { s.failed <- s.http.Serve(s.listeners[1]) })
 	ways.wg.Go(func() { s.failed <- s.thrift.Serve(ways.ctx, s.listeners[0]) })
 	s.log.Info("twinscribe runs", zap.String("version", s.o.Version), zap.Stringer("start", s.identity),
 		zap.Stringer("thrift", s.listeners[0].Addr()), zap.Stringer("http", s.listeners[1].Addr()))

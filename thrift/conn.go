@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,9 @@ type conn struct {
 	buf        [readSize]byte
 	head       [maxHeader]byte // the beginning of a frame that is thrown away
 	reply      [32]byte
+
+	mu    sync.Mutex
+	holds holdings // for a frame that is being read; guarded by mu
 
 	answered bool   // the last reply was written and may still be under way
 	producer string // of the last batch id, see decoder
@@ -107,6 +111,8 @@ func (c *conn) answer(f frame) (reply []byte, err error) {
 	}
 	log := string(h.name) == "Log"
 	switch {
+	case f.busy && f.bad != nil:
+		err = f.bad
 	case f.busy:
 		err = errBusy
 	case log:

@@ -30,12 +30,13 @@ type decoder struct {
 	batch    BatchID
 	producer string // of the last call on the connection, so that it is not made anew
 	call     Call
+	busy     bool // there is no room for the entries
 }
 
 // decode reads the arguments of Log, which begin at b[at:] and end with b. The
 // call lies in b and in the decoder, and is valid until the next decode.
 func (d *decoder) decode(b []byte, at int) (*Call, error) {
-	d.call = Call{}
+	d.call, d.busy = Call{}, false
 	for {
 		typ, id, next, err := field(b, at)
 		if err != nil {
@@ -46,6 +47,9 @@ func (d *decoder) decode(b []byte, at int) (*Call, error) {
 		case typ == typeStop:
 			if at != len(b) {
 				return nil, bad(badTrailing, "at byte %d: the call ends, %d bytes are left in the frame", at, len(b)-at)
+			}
+			if d.busy {
+				return nil, errBusy
 			}
 			return &d.call, nil
 		case id == 1:
@@ -81,7 +85,16 @@ func (d *decoder) messages(b []byte, at int, typ byte) (int, error) {
 		return at, bad(badType, "at byte %d: a list of type %d, want a list of entries", at, element)
 	}
 	if !d.account.reserve(n * entryBytes) {
-		return at, errBusy
+		// The call is refused, but it is walked over: behind bytes that are no
+		// call nobody knows where the next one begins.
+		d.busy = true
+		var e Entry
+		for range n {
+			if at, err = decodeEntry(b, at, &e); err != nil {
+				break
+			}
+		}
+		return at, err
 	}
 	if n > cap(d.entries) {
 		d.entries = make([]Entry, n)

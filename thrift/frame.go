@@ -30,6 +30,7 @@ type frame struct {
 	body   []byte
 	buffer *[]byte // where body lies if it is not the connection's own buffer
 	busy   bool    // body is the beginning only: the rest was thrown away for want of memory
+	bad    error   // busy only: what is wrong with the arguments
 }
 
 // errEnded says that a connection ended between two frames, as it may.
@@ -120,6 +121,9 @@ func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
 		}
 	}
 	for got < n {
+		if c.mustYield() { // after the deadline is set: what wakes the read is not undone
+			return got, errYield
+		}
 		m, err := c.net.Read(p[got:])
 		got += m
 		switch {
@@ -127,7 +131,8 @@ func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			if left := time.Until(c.frameEnd); left > 0 {
 				// A stop that still took the connection for an idle one woke
-				// it: what has begun is read to its end.
+				// it: what has begun is read to its end. Or somebody wants the
+				// frame's memory.
 				if err := c.net.SetReadDeadline(c.frameEnd); err == nil {
 					continue
 				}
@@ -176,21 +181,22 @@ func isHTTP(b []byte) bool {
 // readLarge reads a frame of n > readSize-4 bytes whose length is read.
 func (c *conn) readLarge(n int) (frame, error) {
 	m := &c.server.memory
-	buffer := m.get(min(n, firstPart))
+	buffer := c.buffer(min(n, firstPart))
 	if buffer == nil {
-		if err := c.need(maxHeader); err != nil {
-			return frame{}, err
-		}
-		copy(c.head[:], c.buf[c.start:])
-		return c.discard(n)
+		return c.discard(nil, 0, n)
 	}
 	have := copy(*buffer, c.buf[c.start:min(c.end, c.start+n)])
 	c.start += have
+	defer c.hold(0)
 	for {
+		c.hold(len(*buffer))
 		to := min(n, len(*buffer))
 		if have < to {
 			got, err := c.readAtLeast((*buffer)[have:to], to-have)
 			have += got
+			if errors.Is(err, errYield) {
+				return c.yield(buffer, have, n)
+			}
 			if err != nil {
 				m.put(buffer)
 				return frame{}, err
@@ -199,11 +205,9 @@ func (c *conn) readLarge(n int) (frame, error) {
 		if have == n {
 			return frame{body: (*buffer)[:n:n], buffer: buffer}, nil
 		}
-		larger := m.get(min(n, 4*have))
+		larger := c.buffer(min(n, 4*have))
 		if larger == nil {
-			copy(c.head[:], *buffer)
-			m.put(buffer)
-			return c.discard(n - have)
+			return c.yield(buffer, have, n)
 		}
 		copy(*larger, (*buffer)[:have])
 		m.put(buffer)
@@ -211,22 +215,41 @@ func (c *conn) readLarge(n int) (frame, error) {
 	}
 }
 
-// discard throws away the n bytes that are left of a frame whose beginning is in c.head.
-func (c *conn) discard(n int) (frame, error) {
-	for n > 0 {
-		if c.start == c.end {
-			c.start, c.end = 0, 0
-			got, err := c.readAtLeast(c.buf[:min(n, readSize)], 1)
-			if err != nil {
-				return frame{}, err
-			}
-			c.end = got
-		}
-		k := min(n, c.end-c.start)
-		c.start += k
-		n -= k
+// yield gives up the buffer of a frame of which n bytes are to come in all and
+// have are there, and throws the frame away.
+func (c *conn) yield(buffer *[]byte, have, n int) (frame, error) {
+	c.hold(0) // nobody else wants it any more: what still arrives is read undisturbed
+	if err := c.net.SetReadDeadline(c.frameEnd); err != nil {
+		c.server.memory.put(buffer)
+		return frame{}, bad(badCut, "%v", err)
 	}
-	return frame{body: c.head[:], busy: true}, nil
+	return c.discard(buffer, have, n)
+}
+
+// discard reads a frame of n bytes to its end without keeping it. have of them
+// lie in buffer, which is given back.
+func (c *conn) discard(buffer *[]byte, have, n int) (frame, error) {
+	u := unread{conn: c, later: n - have, buffer: buffer}
+	defer u.giveBack()
+	if buffer != nil {
+		u.known = (*buffer)[:have]
+	}
+	if err := u.head(); err != nil {
+		return frame{}, err
+	}
+	f := frame{body: c.head[:], busy: true}
+	h, err := parseHeader(f.body)
+	if err != nil {
+		return f, u.pass(u.left())
+	}
+	if err = u.pass(h.args); err == nil {
+		err = u.call(string(h.name) == "Log", c.server.o.MaxEntries)
+	}
+	if _, is := errors.AsType[*badFrame](err); err != nil && !is {
+		return frame{}, err
+	}
+	f.bad = err
+	return f, u.pass(u.left())
 }
 
 func (c *conn) free(f frame) {

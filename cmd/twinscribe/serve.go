@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"twinscribe/conf"
 	"twinscribe/daemon"
@@ -60,7 +59,7 @@ func serve(c *cobra.Command, f *configFlags) error {
 		return err
 	}
 	level := zap.NewAtomicLevel()
-	log, err := newLogger(cfg, level, c)
+	log, err := newLogger(cfg, level, c.ErrOrStderr())
 	if err != nil {
 		return err
 	}
@@ -103,19 +102,4 @@ func limitMemory(bytes int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(bytes)
 	}
-}
-
-func newLogger(cfg *conf.Config, level zap.AtomicLevel, c *cobra.Command) (*zap.Logger, error) {
-	l, err := zapcore.ParseLevel(cfg.Log.Level)
-	if err != nil {
-		return nil, err
-	}
-	level.SetLevel(l)
-	e := zap.NewProductionEncoderConfig()
-	e.EncodeTime = zapcore.ISO8601TimeEncoder
-	encoder := zapcore.NewConsoleEncoder(e)
-	if cfg.Log.Format == "json" {
-		encoder = zapcore.NewJSONEncoder(e)
-	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(c.ErrOrStderr())), level)), nil
 }
