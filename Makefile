@@ -36,6 +36,7 @@ demo: build ## start it, send lines, break n1, then n2, heal, read all back, pri
 unit: ## unit and contract tests
 	go vet ./...
 	go test ./...
+	go test -tags failpoints ./failpoint
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
@@ -82,9 +83,13 @@ prove-fresh: ## both README commands in a fresh clone, under an account made for
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s)
-	@for p in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+	@for p in $$(git grep --untracked -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | sed 's/func //'); do \
-	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-60s} ./$$p; done; done
+	    go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $${FUZZTIME:-60s} -fuzzminimizetime 50x ./$$p; done; done
+
+.PHONY: fuzz-night
+fuzz-night: ## the same for a night: 20 minutes each, about 8 hours in all
+	@FUZZTIME=$${FUZZTIME:-20m} $(MAKE) --no-print-directory fuzz
 
 .PHONY: bench
 bench: ## benchmarks of the packages

@@ -57,7 +57,7 @@ func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 		total += p.good.charge() + p.dead.charge()
 	}
 	set := a.set.Load()
-	if !take(&a.memory, total, int64(set.Limits.Memory)) {
+	if !a.takeMemory(s, total, int64(set.Limits.Memory)) {
 		return refusedMemory, -1, false
 	}
 	for i := range s.parts {
@@ -74,6 +74,39 @@ func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 	}
 	return 0, -1, true
 }
+
+// The last eighth of the memory is for categories that hold a sixty-fourth of
+// it at most: a few whose place does not answer fill the rest, and the others
+// go on.
+const (
+	lastPart    = 8
+	modestPart  = 64
+	arenaMargin = 1 << 20 // what arenas, of which none is very small, may take beside a small limit
+)
+
+// takeMemory reserves n bytes of limits.memory for the call. Arenas count as
+// they are: the part of one that is still empty is memory as well.
+func (a *Aggregator) takeMemory(s *scratch, n, limit int64) bool {
+	modest := limit / modestPart
+	for i := range s.parts {
+		p := &s.parts[i]
+		if p.c.bytes.Load()+p.good.charge()+p.dead.charge() > modest {
+			limit -= limit / lastPart
+			break
+		}
+	}
+	if !take(&a.memory, n, limit) {
+		return false
+	}
+	if used := a.arenaBytes(); used > limit+arenaMargin && a.memory.Load() > n {
+		a.memory.Add(-n)
+		return false
+	}
+	return true
+}
+
+// arenaBytes is the capacity of all arenas that hold messages.
+func (a *Aggregator) arenaBytes() int64 { return a.arenas.live.Load() + 4*a.offsets.live.Load() }
 
 // take adds n to what is used unless that passes the limit. What is larger than
 // the limit by itself gets through where nothing else is held: it would never

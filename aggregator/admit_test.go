@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"twinscribe/conf"
 	"twinscribe/store"
 	"twinscribe/thrift"
 )
@@ -135,5 +137,65 @@ func TestCategoriesWithoutARuleAreRefusedWhereTheConfigurationSaysSo(t *testing.
 		}
 		equal(t, "others", h.Books().Other.Refused["unrouted"].Messages, 4)
 		equal(t, "fb303", h.Counters()["scribe_overall:received bad"], 7)
+	})
+}
+
+func TestTheLastOfTheMemoryIsForThoseThatHoldLittle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		block := make(chan struct{})
+		h := start(t, func(h *bench) {
+			h.opts.Limits = conf.Limits{Message: 1000, Memory: 64 << 10, Queue: 64 << 10, Categories: 100}
+			h.made = func(p *place) {
+				if strings.HasPrefix(p.category, "hot") {
+					p.append = func(context.Context, *store.Batch) (*store.Batch, error) { <-block; return nil, nil }
+				}
+			}
+		})
+		var held sync.WaitGroup
+		var refused atomic.Int64
+		for i := range 100 { // 856 bytes of 64 KiB each
+			held.Go(func() {
+				if h.log(fmt.Sprintf("hot%d:%s", i%10, strings.Repeat("x", 711))) == thrift.TryLater {
+					refused.Add(1)
+				}
+			})
+			synctest.Wait()
+		}
+		if n := h.memory.Load(); n > 56<<10 || n < 50<<10 || refused.Load() == 0 {
+			t.Errorf("%d bytes are held and %d calls refused, want seven eighths of 64 KiB", n, refused.Load())
+		}
+		for i := range 20 {
+			h.must(thrift.OK, fmt.Sprintf("quiet%d:x", i))
+		}
+		close(block)
+		held.Wait()
+	})
+}
+
+func TestArenasCountAsTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const message, limit = 1<<20 + 1, 64 << 20 // just beyond a power of two
+		block := make(chan struct{})
+		h := start(t, func(h *bench) {
+			h.opts.Limits = conf.Limits{Message: 2 << 20, Memory: limit, Queue: limit, Categories: 1000}
+			h.opts.Queue.MaxBatch = 4 << 20
+			h.made = func(p *place) {
+				p.append = func(context.Context, *store.Batch) (*store.Batch, error) { <-block; return nil, nil }
+			}
+		})
+		text := strings.Repeat("x", message)
+		var held sync.WaitGroup
+		for i := range 200 {
+			held.Go(func() { h.log(fmt.Sprintf("c%d:%s", i/2, text)) })
+			synctest.Wait()
+		}
+		if n := h.arenaBytes(); n > limit+arenaMargin+4<<20 {
+			t.Errorf("arenas of %d MiB, the limit is %d", n>>20, limit>>20)
+		}
+		if n := h.memory.Load(); n < limit/2 {
+			t.Errorf("only %d MiB of %d are used", n>>20, limit>>20)
+		}
+		close(block)
+		held.Wait()
 	})
 }

@@ -225,6 +225,8 @@ func (a *Aggregator) use(set *settings) {
 	a.set.Store(set)
 	a.arenas.largest.Store(int64(set.maxBatch))
 	a.offsets.largest.Store(int64(set.batchMessages))
+	a.arenas.much.Store(int64(set.Limits.Memory) / 2)
+	a.offsets.much.Store(int64(set.Limits.Memory) / 16)
 }
 
 // Run drives the queues until Stop has ended them. It is called once. ctx is

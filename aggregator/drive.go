@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store"
 	"twinscribe/store/catalog"
 )
@@ -150,7 +151,9 @@ func (d *driver) put(ctx context.Context, b *batch) {
 	err := d.attempt(ctx, b)
 	if err == nil {
 		d.recovered()
+		failpoint.Here("append.booked")
 		d.q.settle(b)
+		failpoint.Here("append.answered")
 		return
 	}
 	d.failed(err)

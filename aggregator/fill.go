@@ -98,7 +98,7 @@ func (f *filler) grow(size int) {
 
 // open begins a batch, of which e is the first message. Its arena is as large
 // as the last one, so that a steady flow never grows one, unless arenas take
-// more than the memory limit by now.
+// half of the memory limit by now.
 func (f *filler) open(e *thrift.Entry, size int) {
 	q := f.q
 	b := &batch{began: f.s.now}
@@ -112,7 +112,7 @@ func (f *filler) open(e *thrift.Entry, size int) {
 	}
 	bytes := max(size, int(min(f.left.Bytes, int64(f.set.maxBatch))))
 	count := int(min(f.left.Messages, int64(f.set.batchMessages)))
-	if q.a.arenas.live.Load()+int64(q.lastBytes) <= int64(f.set.Limits.Memory) {
+	if q.a.arenas.live.Load()+int64(q.lastBytes) <= int64(f.set.Limits.Memory)/2 {
 		bytes, count = max(bytes, q.lastBytes), max(count, q.lastCount)
 	}
 	b.out.Data, b.out.Ends = q.a.arenas.get(bytes), q.a.offsets.get(count)

@@ -30,6 +30,7 @@ func (a *Aggregator) Log(ctx context.Context, call *thrift.Call) thrift.Result {
 		}
 		return thrift.OK
 	}
+	call.Release() // all of it is copied; the wait may be long
 	if !a.await(ctx, s) {
 		return thrift.TryLater
 	}

@@ -117,7 +117,7 @@ func (a *Aggregator) Collect(out chan<- prometheus.Metric) {
 	set, calls := a.set.Load(), a.calls.read()
 	memoryBytes.send(out, a.memory.Load())
 	memoryLimit.send(out, int64(set.Limits.Memory))
-	arenaBytes.send(out, a.arenas.live.Load()+4*a.offsets.live.Load())
+	arenaBytes.send(out, a.arenaBytes())
 	categoryLimit.send(out, int64(set.Limits.Categories))
 	for _, c := range []struct {
 		end   string

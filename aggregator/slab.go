@@ -14,9 +14,11 @@ const (
 
 // slabs keeps slices for reuse, so that a busy queue fills the same few arenas
 // over and over. What it keeps is bounded in total, and a very large slice is
-// given to the garbage collector. Safe for many goroutines.
+// given to the garbage collector. Where much is in use nothing is made larger
+// than it has to be, and nothing is kept. Safe for many goroutines.
 type slabs[T any] struct {
 	keep    int          // elements kept at most
+	much    atomic.Int64 // elements in use; 0: there is no such number
 	largest atomic.Int64 // longer ones are made as asked for, and not kept
 	scrub   func([]T)    // of a slice that is given back; nil in production
 	live    atomic.Int64
@@ -35,14 +37,31 @@ func slabClass(n int) int {
 func (s *slabs[T]) get(n int) []T {
 	p := s.take(n)
 	if p == nil {
+		if s.scarce(n) {
+			s.shrink()
+		}
 		capacity := n
-		if n <= int(s.largest.Load()) {
+		if n <= int(s.largest.Load()) && !s.scarce(n) {
 			capacity = 1 << (slabClass(n) + smallestSlab)
 		}
 		p = make([]T, 0, capacity)
 	}
 	s.live.Add(int64(cap(p)))
 	return p
+}
+
+// scarce says that with n elements more there is much in use.
+func (s *slabs[T]) scarce(n int) bool {
+	much := s.much.Load()
+	return much > 0 && s.live.Load()+int64(n) > much
+}
+
+// shrink lets go of all that is kept.
+func (s *slabs[T]) shrink() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = [slabClasses][][]T{}
+	s.kept = 0
 }
 
 func (s *slabs[T]) take(n int) []T {
@@ -78,7 +97,7 @@ func (s *slabs[T]) put(p []T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.kept+cap(p) > s.keep {
+	if s.kept+cap(p) > s.keep || s.scarce(s.kept+cap(p)) {
 		return
 	}
 	s.kept += cap(p)

@@ -50,3 +50,19 @@ func TestAGrownSlabKeepsItsContent(t *testing.T) {
 		}
 	})
 }
+
+func TestWithMuchInUseSlabsAreExactAndNoneIsKept(t *testing.T) {
+	s := slabs[byte]{keep: 1 << 20}
+	s.largest.Store(1 << 20)
+	s.much.Store(10_000)
+	s.put(s.get(2048))
+	equal(t, "kept", s.kept, 2048)
+	p := s.get(5000)
+	equal(t, "rounded", cap(p), 8192)
+	q := s.get(5000)
+	equal(t, "exact", cap(q), 5000)
+	equal(t, "kept while it is scarce", s.kept, 0)
+	s.put(q)
+	s.put(p)
+	equal(t, "kept afterwards", s.kept, 8192)
+}

@@ -40,6 +40,7 @@ type request struct {
 	first    uint64
 	messages int
 	bytes    int64
+	copied   int64         // of the bytes that may be copied at once, held until it is recycled
 	done     chan struct{} // one slot: it is answered
 
 	// Under the buffer's mutex:
@@ -63,9 +64,40 @@ func (b *Buffer) newRequest() *request {
 }
 
 func (b *Buffer) recycle(q *request) {
+	b.giveBack(q)
 	if cap(q.frame) <= maxPooled {
 		q.key = partKey{} // the strings are the caller's
 		b.requests.Put(q)
+	}
+}
+
+// copying bounds the bytes of records that are made and not written yet: in an
+// outage every queue has a batch under way, and each is copied into its record.
+const copying = 32 << 20
+
+// begin waits until a record of n bytes may be made. One that would be refused
+// is refused before that.
+func (b *Buffer) begin(ctx context.Context, reason Reason, n int64) error {
+	b.mu.Lock()
+	err := b.admit(&b.lanes[reason], n)
+	b.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := b.copies.Acquire(ctx, min(n, copying)); err != nil {
+		b.mu.Lock()
+		b.stats.Failed++
+		b.mu.Unlock()
+		return fmt.Errorf("the disk did not answer: %w", err)
+	}
+	return nil
+}
+
+// giveBack ends what begin began.
+func (b *Buffer) giveBack(q *request) {
+	if q.copied > 0 {
+		b.copies.Release(q.copied)
+		q.copied = 0
 	}
 }
 
@@ -90,10 +122,15 @@ func (b *Buffer) Append(ctx context.Context, reason Reason, r *Record) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("buffer %s: append %q: %w", b.dir, r.Category, err)
 	}
+	size := record.Size(r.bodySize())
+	if err := b.begin(ctx, reason, size); err != nil {
+		return fmt.Errorf("buffer %s: append %q: %w", b.dir, r.Category, err)
+	}
 	q := b.newRequest()
+	q.copied = min(size, copying)
 	q.body = r.bodySize()
-	if n := int(record.Size(q.body)); cap(q.frame) < n {
-		q.frame = make([]byte, 0, n)
+	if cap(q.frame) < int(size) {
+		q.frame = make([]byte, 0, size)
 	}
 	q.frame = append(q.frame, zeroHeader[:]...)
 	q.frame = r.appendBody(q.frame, reason)
@@ -195,6 +232,7 @@ func (b *Buffer) await(ctx context.Context, reason Reason, q *request) error {
 	b.mu.Lock()
 	if q.answered { // just now; its signal is under way, so it is not used again
 		b.mu.Unlock()
+		b.giveBack(q)
 		return q.err
 	}
 	b.stats.Failed++

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"twinscribe/buffer/vfs"
 )
@@ -133,6 +134,7 @@ type Buffer struct {
 	// requests is the buffer's own, so that a test's bubble never meets the
 	// channels of another's.
 	requests sync.Pool
+	copies   *semaphore.Weighted // bytes of records that are made and not written
 
 	mu       sync.Mutex
 	closed   bool
@@ -148,7 +150,7 @@ type Buffer struct {
 // those that an earlier start left without one. Those are recovered and
 // sealed. The bodies of the others are verified by Run.
 func Open(fsys vfs.FS, dir string, o Options) (*Buffer, error) {
-	b := &Buffer{fs: fsys, dir: filepath.Clean(dir), o: o, log: o.Log, segments: map[string]*segment{}}
+	b := &Buffer{fs: fsys, dir: filepath.Clean(dir), o: o, log: o.Log, segments: map[string]*segment{}, copies: semaphore.NewWeighted(copying)}
 	if err := b.check(); err != nil {
 		return nil, fmt.Errorf("buffer %s: %w", dir, err)
 	}

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -437,5 +438,50 @@ func TestShippedSegmentsGoWhenTheirTimeIsOver(t *testing.T) {
 		}
 		cancel()
 		<-stopped
+	})
+}
+
+func TestRecordsOfAHangingDiskAreNotMadeWithoutBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := memfs.New()
+		fsys := faultfs.New(disk, nil)
+		b := open(t, fsys, "/b", func(o *Options) { o.MaxBytes = 1 << 30 })
+		add(t, b, Outage, batch("web", 1, 1))
+		release := make(chan struct{})
+		fsys.Set(faultfs.Stall(faultfs.Sync, "*.seg", nil, release))
+		var wait sync.WaitGroup
+		const records, size = 40, 2 << 20
+		failed := 0
+		var mu sync.Mutex
+		for i := range records {
+			wait.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				r := batch("web", uint64(i+2), 1)
+				r.Data = append(bytes.Repeat([]byte("x"), size-1), '\n')
+				r.Ends = []uint32{size}
+				if err := b.Append(ctx, Outage, r); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					failed++
+				}
+			})
+		}
+		synctest.Wait()
+		if n := b.Stats().Bytes; n > copying+1<<20 || n < copying/2 {
+			t.Errorf("%d MiB are made and not written, want %d at most", n>>20, copying>>20)
+		}
+		wait.Wait()
+		if failed != records {
+			t.Errorf("%d of %d callers heard of the hanging disk", failed, records)
+		}
+		fsys.Set(nil)
+		close(release)
+		time.Sleep(time.Minute)
+		if !b.copies.TryAcquire(copying) {
+			t.Fatal("not all that was taken of the bound was given back")
+		}
+		b.copies.Release(copying)
+		add(t, b, Outage, batch("web", 100, 1))
 	})
 }

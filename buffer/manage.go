@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"twinscribe/failpoint"
 )
 
 // Segments describes all segments, as they were written. The parts of one that
@@ -75,6 +77,7 @@ func (b *Buffer) ship(seg *segment) error {
 		if err := b.fs.Rename(from, to); err != nil {
 			return err
 		}
+		failpoint.Here("ship.segment-renamed")
 		b.mu.Lock()
 		b.byReason[seg.reason] -= seg.bytes
 		seg.shipped, seg.unread, seg.since = true, false, time.Now()
@@ -107,9 +110,11 @@ func (b *Buffer) remove(seg *segment) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	failpoint.Here("delete.removed")
 	if err := b.fs.SyncDir(b.dir); err != nil {
 		return err
 	}
+	failpoint.Here("delete.synced")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.drop(seg)

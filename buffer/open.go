@@ -14,6 +14,7 @@ import (
 
 	"twinscribe/buffer/record"
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 )
 
 // load reads the directory. One segment that cannot be read, or not be
@@ -91,6 +92,7 @@ func (b *Buffer) loadSegment(base string, name segmentName, shipped bool) error 
 		return nil
 	}
 	if v.size <= record.FileHeaderSize { // its making was cut off
+		failpoint.Here("recover.empty-found")
 		return b.fs.Remove(path)
 	}
 	report, err := v.scan(func(*Record) error { return nil })
@@ -155,6 +157,7 @@ func (b *Buffer) recover(v *view, report *Report) error {
 		}
 	}
 	if report.Records == 0 && len(report.Damage) == 0 {
+		failpoint.Here("recover.nothing-found")
 		seg.bytes = 0 // nothing in it was ever acknowledged
 		return b.fs.Remove(v.path)
 	}
@@ -191,10 +194,12 @@ func (b *Buffer) finish(v *view, report *Report) error {
 		// Also where the file ends inside the last padding: then this adds it.
 		err = f.Truncate(report.End)
 		if err == nil {
+			failpoint.Here("recover.cut")
 			err = f.Sync()
 		}
 	}
 	if err == nil {
+		failpoint.Here("recover.cut-synced")
 		footer := appendFooter(nil, v.salt, seg.reason, seg.index.list, trailer{
 			records: found.Records, first: found.First, last: found.Next - 1, end: found.End, sums: found.Sums,
 		})
@@ -202,8 +207,10 @@ func (b *Buffer) finish(v *view, report *Report) error {
 		_, err = f.WriteAt(footer, report.End)
 	}
 	if err == nil {
+		failpoint.Here("recover.footed")
 		err = f.Sync()
 	}
+	failpoint.Here("recover.footer-synced")
 	if e := f.Close(); err == nil {
 		err = e
 	}
@@ -242,6 +249,7 @@ func (b *Buffer) copyTo(path, base string, from *io.SectionReader) error {
 	}
 	err := copyDurably(b.fs, path+extCopying, from)
 	if err == nil {
+		failpoint.Here("quarantine.copied")
 		err = b.fs.Rename(path+extCopying, path)
 	}
 	if err == nil {
@@ -251,6 +259,7 @@ func (b *Buffer) copyTo(path, base string, from *io.SectionReader) error {
 		_ = b.fs.Remove(path + extCopying) // on a full disk it is in the way
 		return fmt.Errorf("copy to quarantine: %w", err)
 	}
+	failpoint.Here("quarantine.named")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.used += size
@@ -297,8 +306,10 @@ func copyDurably(fsys vfs.FS, path string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("quarantine.created")
 	_, err = io.Copy(struct{ io.Writer }{f}, r)
 	if err == nil {
+		failpoint.Here("quarantine.written")
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {

@@ -14,6 +14,7 @@ import (
 
 	"twinscribe/buffer/record"
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 )
 
 const (
@@ -155,16 +156,20 @@ func (l *lane) begin() error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("segment.created")
 	_, err = f.Write(seg.header())
 	if err == nil {
+		failpoint.Here("segment.headed")
 		err = f.Sync()
 	}
 	if err == nil {
+		failpoint.Here("segment.header-synced")
 		err = b.fs.SyncDir(b.dir)
 	}
 	if err != nil {
 		return errors.Join(err, f.Close(), b.fs.Remove(path))
 	}
+	failpoint.Here("segment.begun")
 	l.cur, l.w = seg, &writer{f: f, salt: n.salt, next: 1, size: record.FileHeaderSize}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -204,12 +209,14 @@ func (l *lane) write(group []*request, bytes int64) error {
 	if err != nil {
 		return l.undo(full(err))
 	}
+	failpoint.Here("segment.written")
 	if b.o.Sync != SyncNone {
 		if err := w.f.Datasync(); err != nil {
 			l.poison(err)
 			return err
 		}
 	}
+	failpoint.Here("segment.synced")
 	w.sums, w.next, w.size = sums, next, w.size+bytes
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -273,12 +280,14 @@ func (l *lane) seal() error {
 	w.footer = appendFooter(w.footer[:0], w.salt, seg.reason, seg.index.list, t)
 	_, err := w.f.Write(w.footer)
 	if err == nil {
+		failpoint.Here("segment.footed")
 		err = w.f.Sync()
 	}
 	if err != nil {
 		l.poison(err)
 		return err
 	}
+	failpoint.Here("segment.footer-synced")
 	l.cur, l.w = nil, nil
 	err = w.f.Close()
 	b.mu.Lock()

@@ -1,7 +1,9 @@
 package conf
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,18 +17,39 @@ import (
 // each a line with its place. The error of a file that could be read is
 // Mistakes: all of them.
 func Load(path string) (cfg *Config, warnings []string, err error) {
-	b, err := os.ReadFile(path)
+	b, err := readFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("configuration: %w", err)
 	}
 	return LoadBytes(path, b)
 }
 
+// readFile reads a file that may turn out to be none, or to have no end.
+func readFile(path string) ([]byte, error) {
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		if cause, ok := errors.AsType[*os.PathError](err); ok {
+			cause.Op = "open"
+		}
+		return nil, err
+	case info.IsDir():
+		return nil, fmt.Errorf("%s is a folder: name the file in it", path)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no regular file: want one, for a reload reads it again", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
 // LoadBytes is Load for a file that has been read. name stands in messages, and
 // its extension tells the format.
 func LoadBytes(name string, content []byte) (cfg *Config, warnings []string, err error) {
 	r := newReport(name)
-	format := strings.TrimPrefix(filepath.Ext(name), ".")
+	format := strings.ToLower(strings.TrimPrefix(filepath.Ext(name), "."))
 	switch format {
 	case "yaml", "yml", "json", "toml":
 	default:

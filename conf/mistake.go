@@ -23,10 +23,10 @@ func (m Mistake) String() string {
 	}
 	b.WriteString(": ")
 	if m.Path != "" {
-		b.WriteString(m.Path)
+		b.WriteString(oneLineOf(short(m.Path)))
 		b.WriteString(": ")
 	}
-	b.WriteString(m.Text)
+	b.WriteString(oneLineOf(m.Text))
 	return b.String()
 }
 
@@ -70,6 +70,11 @@ func (r *report) at(line int, path, format string, args ...any) {
 	if r.full() {
 		return
 	}
+	for i, a := range args {
+		if s, is := a.(string); is && len(s) > 5*longText {
+			args[i] = short(s)
+		}
+	}
 	r.mistakes = append(r.mistakes, Mistake{r.file, line, path, fmt.Sprintf(format, args...)})
 }
 
@@ -88,7 +93,7 @@ func (r *report) line(path string) int {
 		}
 		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
-	return 0
+	return r.lines[""] // that of a key without a name, if there is one
 }
 
 // suspect says whether something at the path, around it or below it is wrong

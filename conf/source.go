@@ -2,14 +2,12 @@ package conf
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"regexp"
 	"strconv"
 	"strings"
 
-	"github.com/spf13/viper"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -26,68 +24,58 @@ const (
 // is nothing to go on with.
 func source(r *report, format string, content []byte) map[string]any {
 	if len(content) > maxFile {
-		r.add("", "the file has %d bytes, at most %d are taken", len(content), maxFile)
+		r.add("", "the file has more than %d bytes, at most so many are taken", maxFile)
 		return nil
 	}
+	content, wrong := plainText(content)
+	if wrong != nil {
+		r.at(wrong.line, "", "%s", wrong.text)
+		return nil
+	}
+	var m map[string]any
 	switch format {
 	case "toml":
-		return tomlSource(r, content)
-	case "json": // is YAML too, where it is JSON
-		if err := jsonError(content); err != nil {
-			r.at(err.line, "", "%s", err.text)
-			return nil
-		}
+		m = tomlSource(r, content)
+	case "json":
+		m = jsonSource(r, content)
+	default:
+		m = yamlSource(r, content)
 	}
-	return yamlSource(r, content)
+	if m != nil && len(m) == 0 && len(r.mistakes) == 0 {
+		r.add("", `there is nothing in it: the smallest configuration is categories: [{match: "*", store: {buffer: {}}}]`)
+		return nil
+	}
+	return m
 }
+
+// noDelimiter keeps viper from splitting keys.
+const noDelimiter = "\x00"
 
 type syntaxError struct {
 	line int
 	text string
 }
 
-func jsonError(content []byte) *syntaxError {
-	var any json.RawMessage
-	err := json.Unmarshal(content, &any)
-	if err == nil {
-		return nil
-	}
-	line := 0
-	if s, ok := errors.AsType[*json.SyntaxError](err); ok {
-		line = 1 + bytes.Count(content[:min(int(s.Offset), len(content))], []byte{'\n'})
-	}
-	return &syntaxError{line, "this is no JSON: " + err.Error()}
-}
-
-// tomlSource reads TOML through a viper of its own. It refuses keys that stand
-// twice by itself and does not tell lines of keys.
-func tomlSource(r *report, content []byte) map[string]any {
-	v := viper.NewWithOptions(viper.KeyDelimiter(noDelimiter))
-	v.SetConfigType("toml")
-	if err := v.ReadConfig(bytes.NewReader(content)); err != nil {
-		if cause := errors.Unwrap(err); cause != nil {
-			err = cause // without viper's own words around it
-		}
-		r.add("", "%s", oneLine(err.Error()))
-		return nil
-	}
-	return v.AllSettings()
-}
-
-// noDelimiter keeps viper from splitting keys.
-const noDelimiter = "\x00"
-
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+var leadingZero = regexp.MustCompile(`^[+-]?0[0-9]`)
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
 
-// yamlError is the library's error with its line apart.
+// yamlError is the library's error with its line apart, and a hint.
 func yamlError(err error, content []byte) *syntaxError {
 	m := yamlLine.FindStringSubmatch(oneLine(err.Error()))
 	line, _ := strconv.Atoi(m[1])
+	if line == 0 { // what the library says of the first line, and of anchors
+		line = 1
+		if name, is := strings.CutPrefix(m[2], "unknown anchor '"); is {
+			name, _, _ = strings.Cut(name, "'")
+			line += bytes.Count(content[:max(0, bytes.Index(content, []byte("*"+name)))], []byte{'\n'})
+		}
+	}
 	text := "this is no YAML: " + m[2]
-	if lines := bytes.Split(content, []byte{'\n'}); line > 0 && line <= len(lines) && bytes.HasPrefix(lines[line-1], []byte{'\t'}) {
-		text += "; indent with blanks, not with tabs"
+	if lines := bytes.Split(content, []byte{'\n'}); line <= len(lines) {
+		text += wanted(string(lines[line-1]), m[2])
 	}
 	return &syntaxError{line, text}
 }
@@ -112,7 +100,11 @@ func yamlSource(r *report, content []byte) map[string]any {
 		}
 		r.at(second.Line, "", "a second document begins here: a configuration is one")
 	}
-	top := root.Content[0]
+	return topSource(r, root.Content[0])
+}
+
+// topSource makes a map of the node that is the whole file.
+func topSource(r *report, top *yaml.Node) map[string]any {
 	if top.Kind == yaml.ScalarNode && top.ShortTag() == "!!null" {
 		return map[string]any{}
 	}
@@ -202,6 +194,10 @@ func (y *yamlReader) scalar(path string, n *yaml.Node) any {
 			return v
 		}
 	case "!!int":
+		if leadingZero.MatchString(n.Value) { // which YAML 1.1 takes for octal
+			y.r.at(n.Line, path, "%s: write the number without a zero in front", n.Value)
+			return broken{}
+		}
 		var v int64
 		if err = n.Decode(&v); err == nil {
 			return v

@@ -3,6 +3,8 @@ package conf
 import (
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +44,7 @@ func ParseSize(text string) (Size, error) {
 	digits := strings.TrimLeft(text, "0123456789")
 	number, unit := text[:len(text)-len(digits)], digits
 	if number == "" {
-		return 0, fmt.Errorf("%q is no size: %s", text, wantSize)
+		return 0, fmt.Errorf("%q is no size: %s", short(text), wantSize)
 	}
 	factor := Size(1)
 	if unit != "" {
@@ -54,11 +56,11 @@ func ParseSize(text string) (Size, error) {
 		}
 	}
 	if factor == 0 {
-		return 0, fmt.Errorf("%q is no size: %s", text, remedyForUnit(number, unit))
+		return 0, fmt.Errorf("%q is no size: %s", short(text), remedyForUnit(number, unit))
 	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n > math.MaxInt64/int64(factor) {
-		return 0, fmt.Errorf("%q is more than this program can count", text)
+		return 0, fmt.Errorf("%q is more than this program can count", short(text))
 	}
 	return Size(n) * factor, nil
 }
@@ -83,14 +85,46 @@ const wantDuration = "want a duration with its unit, such as 500ms, 2s or 10m"
 func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	switch {
-	case err != nil && numeric(text):
-		return 0, fmt.Errorf("%q has no unit: write %ss if seconds are meant", text, text)
-	case err != nil:
-		return 0, fmt.Errorf("%q is no duration: %s", text, wantDuration)
-	case d < 0:
-		return 0, fmt.Errorf("%q is negative: %s", text, wantDuration)
+	case err == nil && d >= 0:
+		return d, nil
+	case err == nil:
+		return 0, fmt.Errorf("%q is negative: %s", short(text), wantDuration)
+	case numeric(text):
+		return 0, fmt.Errorf("%q has no unit: write %ss if seconds are meant", short(text), short(text))
+	case durationForm.MatchString(text):
+		return 0, fmt.Errorf("%q is more than this program can count", short(text))
 	}
-	return d, nil
+	return 0, fmt.Errorf("%q is no duration: %s", short(text), remedyForDuration(text))
+}
+
+var (
+	durationForm = regexp.MustCompile(`^[0-9]{1,40}(ns|us|ms|s|m|h)$`)
+	wordedForm   = regexp.MustCompile(`^([0-9]{1,9}) ?([A-Za-z]{1,12})$`)
+)
+
+// remedyForDuration says what would be right where a unit is written otherwise.
+func remedyForDuration(text string) string {
+	m := wordedForm.FindStringSubmatch(text)
+	if m == nil {
+		return wantDuration
+	}
+	n, _ := strconv.Atoi(m[1])
+	for _, u := range []struct {
+		words, unit string
+		factor      int
+	}{
+		{"ms msec msecs millisecond milliseconds millis", "ms", 1},
+		{"s sec secs second seconds", "s", 1},
+		{"m min mins minute minutes", "m", 1},
+		{"h hr hrs hour hours", "h", 1},
+		{"d day days", "h", 24},
+		{"w week weeks", "h", 7 * 24},
+	} {
+		if slices.Contains(strings.Fields(u.words), strings.ToLower(m[2])) {
+			return fmt.Sprintf("write %d%s; the units are ms, s, m and h", n*u.factor, u.unit)
+		}
+	}
+	return wantDuration
 }
 
 func numeric(text string) bool {

@@ -1,10 +1,9 @@
 package conf
 
 import (
-	"net"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -61,19 +60,6 @@ func (k check) oneOf(path, v string, allowed ...string) bool {
 	return false
 }
 
-// folder wants the name of a folder on the local disk.
-func (k check) folder(path, v, example string) bool {
-	switch {
-	case v == "":
-		k.add(path, "missing: name a folder, such as %s", example)
-	case strings.ContainsRune(v, 0):
-		k.add(path, "%q: a name of a folder has no NUL in it", v)
-	default:
-		return true
-	}
-	return false
-}
-
 // count wants a whole number.
 func (k check) count(path string, n, low, high int) {
 	if n < low || n > high {
@@ -103,32 +89,6 @@ func (k check) time(path string, d, low, high time.Duration) bool {
 func (k check) least(path string, s Size, other string, low Size, why string) {
 	if s < low {
 		k.add(path, "%v is less than %s, %v: %s", s, other, low, why)
-	}
-}
-
-// address wants HOST:PORT; for a remote one neither may be left out.
-func (k check) address(path, v string, remote bool, example string) bool {
-	host, port, err := net.SplitHostPort(v)
-	n, bad := strconv.ParseUint(port, 10, 16)
-	if err != nil || bad != nil || strings.ContainsAny(host, " /\x00") || remote && (host == "" || n == 0) {
-		k.add(path, "%q: want HOST:PORT, such as %s", v, example)
-		return false
-	}
-	return true
-}
-
-func (k check) listen() {
-	l := k.c.Listen
-	thrift := k.address("listen.thrift", l.Thrift, false, ":1463")
-	if !k.address("listen.http", l.HTTP, false, "127.0.0.1:14630") {
-		return
-	}
-	host, port, _ := net.SplitHostPort(l.HTTP)
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		k.warn("listen.http", "%s can be reached from other machines: status, metrics and segments are there for everybody", l.HTTP)
-	}
-	if _, other, _ := net.SplitHostPort(l.Thrift); thrift && l.Thrift == l.HTTP && other == port && port != "0" {
-		k.add("listen.http", "%s is the address of listen.thrift: each needs a port of its own", l.HTTP)
 	}
 }
 
@@ -188,8 +148,14 @@ func (k check) buffer() {
 	if k.oneOf("buffer.sync", b.Sync, "group", "each", "none") && b.Sync == "none" {
 		k.warn("buffer.sync", "none: a power cut loses acknowledged messages")
 	}
-	if b.Path != "" && inside(k.c.State, b.Path) {
-		k.add("buffer.path", "%s holds the state folder, %s: want a folder of its own", b.Path, k.c.State)
+	if b.Path != "" && k.folder("buffer.path", b.Path, "/var/lib/twinscribe/buffer") {
+		own := filepath.Join(k.c.State, "buffer")
+		switch {
+		case inside(k.c.State, b.Path):
+			k.add("buffer.path", "%s holds the state folder, %s: want a folder of its own", b.Path, k.c.State)
+		case inside(b.Path, k.c.State) && !inside(b.Path, own):
+			k.add("buffer.path", "%s lies in the state folder, among the program's own files: want %s, or a folder elsewhere", b.Path, own)
+		}
 	}
 	if k.size("buffer.segment", b.Segment, MiB, GiB) && b.Segment > b.MaxBytes {
 		k.add("buffer.segment", "%v is more than buffer.max_bytes, %v", b.Segment, b.MaxBytes)

@@ -3,8 +3,6 @@ package conf
 import (
 	"fmt"
 	"net"
-	"path"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,11 +95,6 @@ func (k check) dir(p string, i int) {
 	}
 }
 
-// inside says whether a folder is the outer one or lies in it, by their names.
-func inside(folder, outer string) bool {
-	return strings.HasPrefix(filepath.Clean(folder)+"/", strings.TrimSuffix(filepath.Clean(outer), "/")+"/")
-}
-
 func (k check) hdfs(p string, h *HDFS, nodes map[string]int, i int) {
 	switch n := len(h.NameNodes); {
 	case n == 0:
@@ -115,7 +108,10 @@ func (k check) hdfs(p string, h *HDFS, nodes map[string]int, i int) {
 			continue
 		}
 		host, port, _ := net.SplitHostPort(node)
-		key := net.JoinHostPort(strings.ToLower(host), port)
+		if port == "9870" || port == "50070" {
+			k.warn(at, "%s is usually the port of the NameNode's web page: want that of fs.defaultFS, usually 8020", port)
+		}
+		key := net.JoinHostPort(hostKey(host), port)
 		if first, twice := nodes[key]; twice {
 			if first == i {
 				k.add(at, "%s stands twice in this list", node)
@@ -126,12 +122,10 @@ func (k check) hdfs(p string, h *HDFS, nodes map[string]int, i int) {
 		}
 		nodes[key] = i
 	}
-	if !userForm.MatchString(h.User) {
+	if !userForm.MatchString(h.User) || expandForm.MatchString(h.User) {
 		k.add(join(p, "user"), "%q: want the name of an HDFS user, such as scribe", h.User)
 	}
-	if !path.IsAbs(h.Root) || path.Clean(h.Root) == "/" || slices.Contains(strings.Split(h.Root, "/"), "..") || strings.ContainsAny(h.Root, ":\x00") {
-		k.add(join(p, "root"), "%q: want the absolute path of a folder of its own, such as /logs", h.Root)
-	}
+	k.root(join(p, "root"), h.Root)
 	k.count(join(p, "replication"), h.Replication, 0, 512)
 	k.count(join(p, "min_replicas"), h.MinReplicas, 0, 512)
 	if h.Replication > 0 && h.MinReplicas > h.Replication {
@@ -151,6 +145,7 @@ func (k check) categories() {
 	if len(k.c.Category) == 0 {
 		k.add("categories", `missing: want a rule at least, such as {match: "*", store: ...}`)
 	}
+	k.drained()
 	seen := map[string]int{}
 	for i := range k.c.Category {
 		cat, p := &k.c.Category[i], nth("categories", i)
@@ -159,16 +154,54 @@ func (k check) categories() {
 			k.add(join(p, "match"), `missing: want a category's name, a prefix with * at its end, or "*" for all others`)
 		case strings.Contains(strings.TrimSuffix(cat.Match, "*"), "*"):
 			k.add(join(p, "match"), "%q: * may stand only at the end", cat.Match)
+		case len(cat.Match) > 65535:
+			k.add(join(p, "match"), "it has %d bytes: a category's name has 65535 at most", len(cat.Match))
+		default:
+			k.oddMatch(join(p, "match"), cat.Match)
 		}
 		if first, twice := seen[cat.Match]; twice && cat.Match != "" {
 			k.add(join(p, "match"), "%q is the match of categories[%d] already: a message goes one way", cat.Match, first)
 		} else {
 			seen[cat.Match] = i
 		}
+		k.reached(i)
 		if k.r.said[join(p, "ack")] {
 			k.oneOf(join(p, "ack"), cat.Ack, "stored", "received")
 		}
 		(&chain{check: k, clusters: map[string]string{}}).store(join(p, "store"), &cat.Store)
+	}
+}
+
+// reached wants a rule that some category can come to: the first prefix in byte
+// order counts, so "web_*" takes all that "web_debug*" is written for.
+func (k check) reached(i int) {
+	match := k.c.Category[i].Match
+	for j, other := range k.c.Category {
+		prefix, is := strings.CutSuffix(other.Match, "*")
+		if is && prefix != "" && other.Match < match && strings.HasSuffix(match, "*") && strings.HasPrefix(match, prefix) {
+			k.add(join(nth("categories", i), "match"), "%q is never reached: %q of categories[%d] comes first and takes all of it; name the categories in full",
+				match, other.Match, j)
+			return
+		}
+	}
+}
+
+// oddMatch warns of what is a name as it stands there, and hardly meant as one.
+func (k check) oddMatch(p, match string) {
+	switch {
+	case strings.TrimSpace(match) != match || strings.ContainsFunc(match, func(r rune) bool { return r < ' ' }):
+		k.warn(p, "%q is taken with its blanks and control characters: categories are seldom called so", match)
+	case strings.ContainsAny(match, "^$?[]|\\\"") || strings.Contains(match, ".*"):
+		k.warn(p, "%q is taken letter by letter: a star at the end is the only pattern there is", match)
+	case match == "default":
+		k.warn(p, `it means the category of that name: write "*" for all that no other rule matches`)
+	}
+}
+
+// drained warns when no cluster is there at the start.
+func (k check) drained() {
+	if len(k.c.Clusters) > 0 && !slices.ContainsFunc(k.c.Clusters, func(c Cluster) bool { return !c.Drain }) {
+		k.warn("clusters", "every cluster starts drained: all messages stay here until `ctl undrain`")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -80,7 +81,7 @@ func (w walker) fields(path string, m map[string]any, t reflect.Type, def reflec
 			if near := nearest(key, keysOf(t)); near != "" {
 				w.r.suspects = append(w.r.suspects, join(path, near))
 			}
-			w.r.add(join(path, key), "unknown key %s; %s", key, remedyForKey(key, t))
+			w.r.add(join(path, key), "unknown key %s; %s", keyText(key), remedyForKey(key, t))
 		}
 	}
 	for i := range t.NumField() {
@@ -161,6 +162,15 @@ func keyOf(f reflect.StructField) string {
 	return strings.ToLower(f.Name)
 }
 
+// keyText is a key as a message has it: in quotes where it would be taken for
+// something else, such as blanks of another kind.
+func keyText(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return r > '~' || r <= ' ' }) || key == "" {
+		return strconv.QuoteToASCII(short(key))
+	}
+	return short(key)
+}
+
 func keysOf(t reflect.Type) []string {
 	keys := make([]string, t.NumField())
 	for i := range keys {
@@ -177,9 +187,9 @@ func kindOf(v any) string {
 	case []any:
 		return "a list"
 	case string:
-		return fmt.Sprintf("the text %q", v)
+		return fmt.Sprintf("the text %q", short(v))
 	case number:
-		return v.text
+		return short(v.text)
 	}
 	return fmt.Sprint(v)
 }

@@ -87,7 +87,7 @@ func (s *Server) chain(cfg *conf.Config, st *conf.Store, category string, number
 			})})
 		}
 	}
-	f := store.NewFailover(to, store.FailoverOptions{Prefer: prefer, WriteTimeout: cfg.Timeouts.Write, Log: sparing(s.log).Named("failover")})
+	f := store.NewFailover(to, store.FailoverOptions{Prefer: prefer, WriteTimeout: cfg.Timeouts.Write, Log: s.chainLog})
 	return aggregator.Chain{Store: f, Active: f.Active}, nil
 }
 

@@ -39,6 +39,9 @@ type world struct {
 	logs *observer.ObservedLogs
 	disk *faultfs.FS // nil: the operating system's
 
+	descriptors uint64      // 0: as the operating system says
+	limitMemory func(int64) // nil: nobody is told
+
 	server *Server
 	cancel context.CancelFunc
 	ended  chan struct{} // closed when Run has returned
@@ -123,7 +126,7 @@ func (w *world) open() (*Server, error) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := Options{Config: cfg, Warnings: warnings, Load: w.load, Version: "1.2.3-test", Log: zap.New(core), Level: level}
+	o := Options{Config: cfg, Warnings: warnings, Load: w.load, Version: "1.2.3-test", Log: zap.New(core), Level: level, Descriptors: w.descriptors, LimitMemory: w.limitMemory}
 	if w.disk != nil {
 		o.FS = w.disk
 	}

@@ -57,6 +57,11 @@ var (
 	mJournalBad   = metric{"journal_failed", "1 while the journal cannot be written.", nil, false}
 	mJournalMiss  = metric{"journal_missed_total", "Lines that were not written before their batch.", nil, true}
 	mConnections  = metric{"thrift_connections", "Connections open.", nil, false}
+	mConnLimit    = metric{"thrift_connections_limit", "How many there may be.", nil, false}
+	mAcceptErrors = metric{"thrift_accept_errors_total", "Accepts that failed, for want of descriptors for example.", nil, true}
+	mFrameMemory  = metric{"thrift_frame_memory_bytes", "Bytes of frames and entries of calls under way.", nil, false}
+	mFrameLimit   = metric{"thrift_frame_memory_limit_bytes", "How many there may be.", nil, false}
+	mBusy         = metric{"thrift_busy_total", "Calls refused because there were so many.", nil, true}
 	mAccepted     = metric{"thrift_accepted_total", "Connections accepted.", nil, true}
 	mRefused      = metric{"thrift_refused_total", "Connections refused, by limit.", []string{"limit"}, true}
 	mFrames       = metric{"thrift_frames_total", "Frames read whole.", nil, true}
@@ -67,7 +72,8 @@ var (
 	allMetrics = []*metric{
 		&mState, &mDrained, &mSwitches, &mProbes, &mEvents, &mFewest, &mFilesOpen, &mFilesSealing, &mFilesBegun, &mFilesSealed,
 		&mFilesTorn, &mFilesBytes, &mPublished, &mBacklog, &mBehind, &mBufferBytes, &mBufferLeft, &mBufferLimit, &mBufferDamage,
-		&mJournalBad, &mJournalMiss, &mConnections, &mAccepted, &mRefused, &mFrames, &mBad, &mTimeouts, &mPanics,
+		&mJournalBad, &mJournalMiss, &mConnections, &mConnLimit,
+		&mAcceptErrors, &mFrameMemory, &mFrameLimit, &mBusy, &mAccepted, &mRefused, &mFrames, &mBad, &mTimeouts, &mPanics,
 	}
 )
 
@@ -155,6 +161,11 @@ func (s *Server) collectBuffer(put func(*metric, float64, ...string)) {
 func (s *Server) collectThrift(put func(*metric, float64, ...string)) {
 	t := s.thrift.Stats()
 	put(&mConnections, float64(t.Connections))
+	put(&mConnLimit, float64(t.MostAtOnce))
+	put(&mAcceptErrors, float64(t.AcceptErrors))
+	put(&mFrameMemory, float64(t.FrameMemory))
+	put(&mFrameLimit, float64(t.FrameLimit))
+	put(&mBusy, float64(t.Busy))
 	put(&mAccepted, float64(t.Accepted))
 	put(&mFrames, float64(t.Frames))
 	put(&mPanics, float64(t.Panics))

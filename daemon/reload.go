@@ -39,12 +39,15 @@ func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
 			s.reloaded.Error = err.Error()
 		} else {
 			s.warnings = warnings
+			if s.part.warning != "" {
+				s.warnings = append(s.warnings, s.part.warning)
+			}
 		}
 		s.mu.Unlock()
 	}()
 	cfg, warnings, err := s.o.Load()
 	if err == nil {
-		err = fixed(s.cfg, cfg)
+		err = fixed(s.o.Config, cfg)
 	}
 	if err == nil {
 		err = s.swap(ctx, cfg)
@@ -53,9 +56,10 @@ func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
 		s.log.Error("reload: nothing has changed", zap.Error(err))
 		return nil, err
 	}
-	warnings = append(warnings, later(s.cfg, cfg)...)
+	warnings = append(warnings, later(s.o.Config, cfg)...)
 	s.current.Store(cfg)
 	s.setLevel(cfg)
+	s.limitMemory(cfg)
 	s.log.Info("reloaded", zap.Strings("warnings", warnings))
 	return warnings, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/net/netutil"
 
 	"twinscribe/aggregator"
 	"twinscribe/buffer"
@@ -32,6 +34,13 @@ type Options struct {
 	Log      *zap.Logger
 	Level    zap.AtomicLevel // of Log: a reload may change it
 	FS       vfs.FS          // nil: the operating system's
+
+	// Descriptors is how many the process may have; 0: as the operating system says.
+	Descriptors uint64
+
+	// LimitMemory tells the process what it may have in memory, at the start
+	// and when a reload changes it; nil: nobody is told.
+	LimitMemory func(bytes int64)
 }
 
 // A Server is one running twinscribe. Its methods may be called by many
@@ -39,6 +48,7 @@ type Options struct {
 type Server struct {
 	*base
 	o          Options
+	part       share // of the descriptors; base.cfg is its configuration
 	aggregator *aggregator.Aggregator
 	thrift     *thrift.Server
 	http       *http.Server
@@ -52,12 +62,13 @@ type Server struct {
 	asked    chan struct{} // of one slot: somebody wants a reload
 	failed   chan error    // of a listener
 
-	current atomic.Pointer[conf.Config] // in force; base.cfg is the one of the start
+	current atomic.Pointer[conf.Config] // in force; o.Config is the one of the start
 	refused atomic.Pointer[time.Time]   // when the buffer last took nothing of what it was given
 
 	mu       sync.Mutex
 	warnings []string // of the configuration in force
 	reloaded reloadStatus
+	chainLog *zap.Logger // of all chains together
 }
 
 // twinPatience is how long a start waits for the clusters to tell of another
@@ -69,14 +80,29 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.FS == nil {
 		o.FS = vfs.OS()
 	}
-	b, err := openBase(ctx, o.Config, o.FS, o.Log, o.Version)
+	if o.Descriptors == 0 {
+		allowed, err := allowedDescriptors()
+		if err != nil {
+			return nil, err
+		}
+		o.Descriptors = allowed
+	}
+	part, err := divide(o.Config, o.Descriptors)
+	if err != nil {
+		return nil, err
+	}
+	if part.warning != "" {
+		o.Log.Warn(part.warning)
+		o.Warnings = append(slices.Clone(o.Warnings), part.warning)
+	}
+	b, err := openBase(ctx, part.cfg, o.FS, o.Log, o.Version)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
-		base: b, o: o, since: time.Now(), warnings: o.Warnings,
+		base: b, o: o, part: part, since: time.Now(), warnings: o.Warnings,
 		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
-		metrics: prometheus.NewRegistry(),
+		metrics: prometheus.NewRegistry(), chainLog: sparing(b.log).Named("failover"),
 	}
 	s.current.Store(o.Config)
 	s.dropped = s.bookDropped
@@ -115,6 +141,7 @@ func (s *Server) open(ctx context.Context) (err error) {
 		FrameMemory: int(t.Limits.FrameMemory),
 		IdleTimeout: t.Timeouts.Idle, FrameTimeout: t.Timeouts.Frame, ReplyTimeout: t.Timeouts.Reply,
 	})
+	s.limitMemory(s.cfg)
 	return s.register()
 }
 
@@ -192,7 +219,7 @@ func (s *Server) Run(ctx context.Context) (left int64, err error) {
 	ways.wg.Go(func() { s.reloadWhenAsked(ways.ctx) })
 	queues.wg.Go(func() { s.aggregator.Run(queues.ctx) })
 	s.http = s.newHTTP(ways.ctx)
-	ways.wg.Go(func() { s.failed <- s.http.Serve(s.listeners[1]) })
+	ways.wg.Go(func() { s.failed <- s.http.Serve(netutil.LimitListener(s.listeners[1], s.part.http)) })
 	ways.wg.Go(func() { s.failed <- s.thrift.Serve(ways.ctx, s.listeners[0]) })
 	s.log.Info("twinscribe runs", zap.String("version", s.o.Version), zap.Stringer("start", s.identity),
 		zap.Stringer("thrift", s.listeners[0].Addr()), zap.Stringer("http", s.listeners[1].Addr()))

@@ -81,6 +81,7 @@ type Failover struct {
 
 	active    int
 	warming   int // the place that a planned move has warmed or is warming; -1: none
+	warmSince time.Time
 	partition catalog.Partition
 	last      time.Time // of the last Append; zero: none yet
 	closed    bool

@@ -20,11 +20,28 @@ func (f *Failover) plan(now time.Time, direct bool) {
 	}
 	p := f.places[goal]
 	if p.Health != nil && !direct && !p.Place.Warm(f.partition) {
-		f.warming = goal
+		f.warm(goal, now)
 		return
 	}
 	f.move(goal, why)
 }
+
+// warm notes that a move waits for place i. One that takes too long, because
+// it has files of others enough, say, or refuses this chain, is left alone for
+// a while: another cluster may be better than the buffer.
+func (f *Failover) warm(i int, now time.Time) {
+	switch {
+	case f.warming != i:
+		f.warming, f.warmSince = i, now
+	case now.Sub(f.warmSince) >= warmPatience*f.o.WriteTimeout:
+		f.cool[i].fail(now)
+		f.rest(i)
+		f.warming = -1
+	}
+}
+
+// warmPatience is how many write timeouts a move waits for its place.
+const warmPatience = 5
 
 // goal is where the chain should be, and why if that is not the active place.
 func (f *Failover) goal(now time.Time) (int, string) {

@@ -360,3 +360,37 @@ func flapUnderLoad(t *testing.T, phase time.Duration) {
 		}
 	}
 }
+
+func TestTheWayBackFromTheBufferTriesTheNextClusterWhereTheFirstOpensNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all, stop := sites(t, 2, 0)
+		defer stop()
+		all[0].place = all[0].newPlace(time.Hour) // it has files enough
+		buffer, place := newBuffer()
+		f := store.NewFailover([]store.FailoverPlace{all[0].at(), all[1].at(), place}, store.FailoverOptions{WriteTimeout: 2 * time.Second, Log: zap.NewNop()})
+		defer f.Close(t.Context())
+		all[1].dead()
+		next := uint64(1)
+		send := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Second) {
+				b := storetest.Batch(next, "message")
+				next++
+				if _, err := f.Append(t.Context(), b); err != nil {
+					t.Fatal(err)
+				}
+				if err := f.Tick(t.Context(), time.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		send(time.Minute)
+		if f.Active() != "buffer" || len(buffer.Kept()) == 0 {
+			t.Fatalf("with a cluster that opens nothing and one that is dead the chain is at %s", f.Active())
+		}
+		all[1].heal()
+		send(2 * time.Minute)
+		if f.Active() != "n2" {
+			t.Errorf("two minutes after n2 was back the chain is still at %s", f.Active())
+		}
+	})
+}

@@ -33,7 +33,11 @@ type conn struct {
 
 	answered bool   // the last reply was written and may still be under way
 	producer string // of the last batch id, see decoder
-	reserved int    // bytes reserved for the entries of the call under way
+
+	// What the call under way holds.
+	frame    frame
+	decoder  *decoder // nil: none
+	reserved int      // bytes for its entries
 }
 
 // serve answers one call after another until the connection ends.
@@ -84,7 +88,8 @@ func (c *conn) ended(err error) {
 // frame: a slow client does not hold its memory. An error ends the connection
 // after the reply.
 func (c *conn) answer(f frame) (reply []byte, err error) {
-	defer c.free(f)
+	c.frame = f
+	defer c.release()
 	if !f.busy {
 		c.server.stats.frames.Add(1)
 		c.server.stats.frameBytes.Add(int64(len(f.body)) + 4)
@@ -137,12 +142,12 @@ func (h header) complaint(typ int32, err error) []byte {
 func (c *conn) log(body []byte, h header) ([]byte, error) {
 	d := c.server.decoder()
 	d.producer, d.account = c.producer, c
-	defer c.done(d)
+	c.decoder = d
 	call, err := d.decode(body, h.args)
 	if err != nil {
 		return nil, err
 	}
-	call.Sender = c.peer.sender
+	call.Sender, call.owner = c.peer.sender, c
 	n := &c.server.stats
 	entries := int64(len(call.Entries))
 	result := c.server.handler.Log(c.group.ctx, call)
@@ -163,14 +168,19 @@ func (c *conn) reserve(bytes int) bool {
 	return ok
 }
 
-// done ends the use of a decoder.
-func (c *conn) done(d *decoder) {
-	c.producer = d.producer
-	d.clear()
-	c.server.memory.release(c.reserved)
-	c.reserved = 0
-	d.account = nil
-	c.server.decoders.Put(d)
+// release gives back what the call under way holds: its frame, its entries and
+// their decoder. Once it has, it does nothing.
+func (c *conn) release() {
+	if d := c.decoder; d != nil {
+		c.producer = d.producer
+		d.clear()
+		c.server.memory.release(c.reserved)
+		c.reserved, c.decoder = 0, nil
+		d.account = nil
+		c.server.decoders.Put(d)
+	}
+	c.free(c.frame)
+	c.frame = frame{}
 }
 
 // write writes one reply within its deadline. A client that does not read its

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime/metrics"
 	"testing"
 
 	athrift "github.com/apache/thrift/lib/go/thrift"
@@ -31,6 +32,18 @@ func generated(body []byte) (*scribe.ScribeLogArgs, error) {
 	return args, nil
 }
 
+// allocated is what do takes from the heap, other goroutines' share included.
+func allocated(do func()) uint64 {
+	at := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := at()
+	do()
+	return at() - before
+}
+
 // FuzzDecodeLog holds our decoder against the generated one: what both accept
 // must be the same call, and ours accepts nothing that the other one refuses.
 func FuzzDecodeLog(f *testing.F) {
@@ -47,7 +60,11 @@ func FuzzDecodeLog(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		call, err := decodeBody(newDecoder(1000), body)
+		var call *Call
+		var err error
+		if n := allocated(func() { call, err = decodeBody(newDecoder(1000), body) }); n > uint64(64*len(body))+1<<20 {
+			t.Fatalf("%d bytes are taken for a call of %d", n, len(body))
+		}
 		if err != nil {
 			return
 		}

@@ -40,12 +40,25 @@ type BatchID struct {
 }
 
 // Call is one Log call. It and all it refers to belong to the server: they are
-// valid until Log returns and must not be kept.
+// valid until Release, or until Log returns, and must not be kept.
 type Call struct {
 	Entries []Entry
 	Bytes   int      // of all messages together
 	Sender  string   // the peer's address without its port; a shared string, may be kept
 	Batch   *BatchID // nil: the client does not number its calls
+
+	owner interface{ release() } // of the memory that it lies in; nil: nobody
+}
+
+// Release gives the call's memory back before Log returns. A handler that has
+// copied the messages and waits until they are stored holds nothing of the
+// account of frames while it does: otherwise a slow store would have it used
+// up, and calls refused that go to another one.
+func (c *Call) Release() {
+	if o := c.owner; o != nil {
+		*c = Call{}
+		o.release()
+	}
 }
 
 // Handler is what the server calls. Its methods are called by many connections

@@ -164,3 +164,62 @@ func TestAnIdleConnectionHoldsLittleAfterALargeFrame(t *testing.T) {
 		t.Errorf("figures %+v", now)
 	}
 }
+
+func TestACallThatWaitsForItsStoreHoldsNoFrameMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1 << 20
+		l := newPipes()
+		stored := make(chan struct{})
+		s := start(t, l, &double{log: func(_ context.Context, c *Call) Result {
+			c.Release()
+			c.Release() // once is enough
+			if len(c.Entries) != 0 {
+				t.Error("a released call still has its entries")
+			}
+			<-stored
+			return OK
+		}}, Options{MaxFrame: size + 100, MaxEntries: 10, FrameMemory: 1})
+		frame := framed(logCall(1, entryOf("a", strings.Repeat("m", size))))
+		var held []net.Conn
+		for range 20 { // there is room for two or three at once
+			c := l.dial()
+			defer c.Close()
+			go c.Write(frame)
+			synctest.Wait()
+			held = append(held, c)
+		}
+		if n := s.Stats(); n.Busy != 0 || n.FrameMemory != 0 {
+			t.Errorf("while they wait: %d refused, %d bytes held", n.Busy, n.FrameMemory)
+		}
+		close(stored)
+		for _, c := range held {
+			wantBytes(t, "Log", receive(t, c), logAnswer(1, 0))
+		}
+	})
+}
+
+func TestLargeCallsLeaveFrameMemoryToSmallOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1 << 20
+		l := newPipes()
+		release := make(chan struct{})
+		s := start(t, l, &double{log: func(_ context.Context, c *Call) Result {
+			if string(c.Entries[0].Category) == "large" {
+				<-release
+			}
+			return OK
+		}}, Options{MaxFrame: size + 100, MaxEntries: 10, FrameMemory: 8 << 20})
+		large := framed(logCall(1, entryOf("large", strings.Repeat("m", size))))
+		small := framed(logCall(1, entryOf("small", strings.Repeat("m", 10_000))))
+		for s.Stats().Busy < 3 {
+			c := l.dial()
+			defer c.Close()
+			go c.Write(large)
+			synctest.Wait()
+		}
+		c := l.dial()
+		defer c.Close()
+		wantBytes(t, "a small one", exchange(t, c, small), logAnswer(1, 0))
+		close(release)
+	})
+}

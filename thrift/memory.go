@@ -25,9 +25,21 @@ const (
 	maxClass = 24 // 16 MiB: larger buffers are not kept
 )
 
+// Calls of so many bytes at most may use all of the account, larger ones leave
+// an eighth of it to them: a few clients with large calls do not have those of
+// all others refused.
+const (
+	smallCall  = 64 << 10
+	smallShare = 8
+)
+
 // reserve takes n bytes of the account, or nothing and says false.
 func (m *memory) reserve(n int) bool {
-	if m.used.Add(int64(n)) > m.limit {
+	limit := m.limit
+	if n > smallCall {
+		limit -= limit / smallShare
+	}
+	if m.used.Add(int64(n)) > limit {
 		m.used.Add(-int64(n))
 		return false
 	}

@@ -42,7 +42,7 @@ func (o Options) withDefaults() Options {
 	o.MaxEntries = orDefault(o.MaxEntries, 100_000)
 	// A frame lies in a buffer of up to twice its size and, while that one is
 	// filled from a smaller one, in both.
-	o.FrameMemory = max(orDefault(o.FrameMemory, 512<<20), 3*o.MaxFrame+o.MaxEntries*entryBytes)
+	o.FrameMemory = max(orDefault(o.FrameMemory, 512<<20), smallShare*(3*o.MaxFrame+o.MaxEntries*entryBytes)/(smallShare-1)+1)
 	o.IdleTimeout = orDefault(o.IdleTimeout, 5*time.Minute)
 	o.FrameTimeout = orDefault(o.FrameTimeout, 10*time.Second)
 	o.ReplyTimeout = orDefault(o.ReplyTimeout, 5*time.Second)

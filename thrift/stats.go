@@ -6,6 +6,7 @@ import "sync/atomic"
 // marked "now" at this moment. The maps have every key from the beginning.
 type ServerStats struct {
 	Connections  int64            // now
+	MostAtOnce   int64            // connections: the limit
 	Accepted     int64            // connections
 	Refused      map[string]int64 // connections, by limit: "connections", "connections_per_ip"
 	AcceptErrors int64            // failed accepts; the loop goes on
@@ -13,6 +14,7 @@ type ServerStats struct {
 	Frames      int64 // read whole
 	FrameBytes  int64 // of these, with their lengths
 	FrameMemory int64 // now: bytes of frames and entries of calls under way
+	FrameLimit  int64 // of them
 	LogCalls    int64 // answered by the handler
 	TryLater    int64 // of these
 	Entries     int64 // of these calls
@@ -53,12 +55,14 @@ func (s *Server) Stats() ServerStats {
 	n := &s.stats
 	r := ServerStats{
 		Connections:  int64(now),
+		MostAtOnce:   int64(s.o.MaxConnections),
 		Accepted:     n.accepted.Load(),
 		Refused:      map[string]int64{"connections": n.refusedAll.Load(), "connections_per_ip": n.refusedPeer.Load()},
 		AcceptErrors: n.acceptErrors.Load(),
 		Frames:       n.frames.Load(),
 		FrameBytes:   n.frameBytes.Load(),
 		FrameMemory:  s.memory.used.Load(),
+		FrameLimit:   s.memory.limit,
 		LogCalls:     n.logCalls.Load(),
 		TryLater:     n.tryLater.Load(),
 		Entries:      n.entries.Load(),

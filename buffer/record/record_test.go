@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -355,6 +356,18 @@ func TestFileHeaderComesBack(t *testing.T) {
 	}
 }
 
+// allocated is what do takes from the heap, other goroutines' share included.
+func allocated(do func()) uint64 {
+	at := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := at()
+	do()
+	return at() - before
+}
+
 func FuzzScan(f *testing.F) {
 	b, offsets := file(6)
 	f.Add(b, uint64(1))
@@ -366,7 +379,15 @@ func FuzzScan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, first uint64) {
 		var seen, last uint64
 		var at int64
-		report, err := Scan(bytes.NewReader(b), int64(len(b)), ScanOptions{Salt: salt, First: first}, func(r Record) error {
+		var report Report
+		var err error
+		took := allocated(func() {
+			report, err = Scan(bytes.NewReader(b), int64(len(b)), ScanOptions{Salt: salt, First: first}, func(Record) error { return nil })
+		})
+		if err != nil || took > uint64(4*len(b))+4<<20 {
+			t.Fatalf("%v; %d bytes are taken for a file of %d", err, took, len(b))
+		}
+		report, err = Scan(bytes.NewReader(b), int64(len(b)), ScanOptions{Salt: salt, First: first}, func(r Record) error {
 			if seen > 0 && (r.Number <= last || r.Offset < at) || r.Offset%Align != 0 || len(r.Body) == 0 {
 				t.Fatalf("record %d at %d after %d at %d", r.Number, r.Offset, last, at)
 			}

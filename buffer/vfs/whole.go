@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"twinscribe/failpoint"
 )
 
 // ReadFile is os.ReadFile.
@@ -33,9 +35,11 @@ func ReplaceFileVia(fsys FS, tmp, name string, content []byte, perm fs.FileMode)
 	if err := writeSynced(fsys, tmp, content, perm); err != nil {
 		return errors.Join(err, ignoreMissing(fsys.Remove(tmp)))
 	}
+	failpoint.Here("replace.synced")
 	if err := fsys.Rename(tmp, name); err != nil {
 		return errors.Join(err, ignoreMissing(fsys.Remove(tmp)))
 	}
+	failpoint.Here("replace.renamed")
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
@@ -44,8 +48,10 @@ func writeSynced(fsys FS, name string, content []byte, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("replace.created")
 	_, err = f.Write(content)
 	if err == nil {
+		failpoint.Here("replace.written")
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {
@@ -85,5 +91,6 @@ func MkdirAllSync(fsys FS, name string, perm fs.FileMode) error {
 	if err := fsys.Mkdir(name, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	failpoint.Here("folder.made")
 	return fsys.SyncDir(parent)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ func serve(c *cobra.Command, f *configFlags) error {
 	defer cancel()
 	s, err := daemon.Start(ctx, daemon.Options{
 		Config: cfg, Warnings: warnings, Load: f.load, Version: version, Log: log, Level: level,
+		LimitMemory: limitMemory,
 	})
 	if err != nil {
 		return err
@@ -93,6 +95,14 @@ func serve(c *cobra.Command, f *configFlags) error {
 		err = fmt.Errorf("stopped with %d acknowledged messages in memory that no place took", left)
 	}
 	return err
+}
+
+// limitMemory sets the target of the garbage collector, unless whoever started
+// the process has.
+func limitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
 
 func newLogger(cfg *conf.Config, level zap.AtomicLevel, c *cobra.Command) (*zap.Logger, error) {

@@ -111,9 +111,18 @@ func (h *Hadoop) Do(who, what string) {
 // Wait waits until the NameNode is out of safe mode with so many DataNodes in service.
 func (h *Hadoop) Wait(dataNodes int) {
 	h.t.Helper()
-	if out, err := h.script(3*time.Minute, "hdfs-proc", h.Name, "nn", "wait", strconv.Itoa(dataNodes), "120"); err != nil {
-		h.t.Fatalf("%s wait: %v\n%s", h.Name, err, out)
+	if err := h.TryWait(dataNodes, 2*time.Minute); err != nil {
+		h.t.Fatal(err)
 	}
+}
+
+// TryWait is Wait for a cluster that may not come up.
+func (h *Hadoop) TryWait(dataNodes int, limit time.Duration) error {
+	out, err := h.script(limit+time.Minute, "hdfs-proc", h.Name, "nn", "wait", strconv.Itoa(dataNodes), strconv.Itoa(int(limit.Seconds())))
+	if err != nil {
+		return fmt.Errorf("%s wait: %w: %s", h.Name, err, out)
+	}
+	return nil
 }
 
 // Port of a process: the NameNode's RPC for nn, the data port for dn1...

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,9 +43,15 @@ type Server struct {
 	Config string // file
 	Thrift string
 	HTTP   string
-	cmd    *exec.Cmd
-	log    *os.File
-	done   chan error
+
+	Descriptors int // what ulimit -n allows it from the next start on; 0: as this process has it
+
+	Bin string   // instead of Binary
+	Env []string // in addition to the test's own, of what is started next
+
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan error
 }
 
 // NewServer writes a configuration: listen, id and state are filled in, the rest is YAML from
@@ -98,14 +105,16 @@ func (s *Server) Start() {
 // Launch starts the server without waiting.
 func (s *Server) Launch() {
 	s.t.Helper()
-	bin, err := Binary()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	bin := s.binary()
+	var err error
 	if s.log, err = os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 	s.cmd = exec.Command(bin, "serve", "-c", s.Config)
+	if s.Descriptors > 0 {
+		s.cmd = exec.Command("sh", "-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(s.Descriptors), bin, "serve", "-c", s.Config)
+	}
+	s.cmd.Env = append(os.Environ(), s.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -142,16 +151,39 @@ func (s *Server) WaitReady(limit time.Duration) {
 	}
 }
 
-// Pid of the running server.
-func (s *Server) Pid() int { return s.cmd.Process.Pid }
-
-// Signal sends a signal to the running server and does not wait.
-func (s *Server) Signal(sig syscall.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
+// Ended waits until the server has ended by itself, as it did when a fail point killed it; false:
+// it runs still.
+func (s *Server) Ended(limit time.Duration) (how syscall.WaitStatus, ended bool) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+		how, _ = s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		s.cmd = nil
+		s.log.Close()
+		return how, true
+	case <-timer.C:
+		return 0, false
 	}
 }
+
+// Signal sends a signal to the running server.
+func (s *Server) Signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
+
+func (s *Server) binary() string {
+	s.t.Helper()
+	if s.Bin != "" {
+		return s.Bin
+	}
+	bin, err := Binary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return bin
+}
+
+// Pid of the running server.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
 // Kill is kill -9. Without a running server it does nothing.
 func (s *Server) Kill() {
@@ -199,13 +231,11 @@ func (s *Server) Log() []byte {
 // Run runs a twinscribe command and gives standard output, standard error and the exit status.
 func (s *Server) Run(args ...string) (stdout, stderr []byte, code int) {
 	s.t.Helper()
-	bin, err := Binary()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	bin := s.binary()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Env = append(os.Environ(), s.Env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
@@ -217,10 +247,7 @@ func (s *Server) Run(args ...string) (stdout, stderr []byte, code int) {
 // Read runs `twinscribe read` with this server's configuration and gives its standard output to f.
 func (s *Server) Read(f func(io.Reader) error, args ...string) (stderr string, code int) {
 	s.t.Helper()
-	bin, err := Binary()
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	bin := s.binary()
 	cmd := exec.Command(bin, append([]string{"read", "-c", s.Config}, args...)...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs

@@ -113,6 +113,9 @@ type Manifest struct {
 	Arrivals  []Arrival   `json:"arrivals,omitempty"`
 	Reason    string      `json:"reason"` // why it was sealed: size, partition, idle, visible, drain, stop, failover, repair, ship, files
 	Sealed    int64       `json:"sealed"` // nanoseconds since 1970 UTC
+	// Missing are the acknowledged bytes that the cluster had lost when the
+	// file was repaired: they followed the file's last.
+	Missing int64 `json:"missing,omitempty"`
 }
 
 // The states of an item in an inventory.

@@ -156,8 +156,8 @@ func (m *Manifest) Check() error {
 	if _, err := m.Partition.Start(); err != nil {
 		return fmt.Errorf("%w: %v", ErrMalformed, err)
 	}
-	if m.Bytes < 0 || m.Messages < 0 {
-		return fmt.Errorf("%d bytes, %d messages: %w", m.Bytes, m.Messages, ErrMalformed)
+	if m.Bytes < 0 || m.Messages < 0 || m.Missing < 0 {
+		return fmt.Errorf("%d bytes, %d messages, %d bytes missing: %w", m.Bytes, m.Messages, m.Missing, ErrMalformed)
 	}
 	if err := checkRanges(m.Ranges, m.Bytes, m.Messages); err != nil {
 		return err

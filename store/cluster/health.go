@@ -11,28 +11,31 @@ import (
 
 // HealthOptions of NewHealth. Zero durations take the defaults named here.
 type HealthOptions struct {
-	Every        time.Duration // from one probe's begin to the next one's: 1 s
+	Every        time.Duration // from one probe's begin to the next one's at most: 1 s
 	HoldOff      time.Duration // the run of good probes that a cluster needs to come back the first time: 15 s
 	HoldMax      time.Duration // what it grows to, doubling with each fall: 15 min
 	ProbeTimeout time.Duration // of one probe: 2 s
 	BlockEvery   time.Duration // without an acknowledgement a block is written this often: 10 s
-	SickEvery    time.Duration // the same while the cluster is not healthy: 2 s
+	SickEvery    time.Duration // the same at most while the cluster is not healthy: 2 s
 
 	Drained bool // start drained
 
 	// OtherUsable says whether any other cluster takes new files. While none
-	// does, no run needs to be longer than 30 s. Nil: there is no other. It is
+	// does, no run needs to be longer than 30 s, or what is left of a minute
+	// since the cluster came back last. Nil: there is no other. It is
 	// called without a lock and must not wait.
 	OtherUsable func() bool
 
-	// Rand gives the jitter of the hold-off, in [0, 1). Nil: math/rand.
+	// Rand gives the jitter of the hold-off and of the time between two probes,
+	// in [0, 1). Any goroutine may call it. Nil: math/rand.
 	Rand func() float64
 
 	Log *zap.Logger
 }
 
 const (
-	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable
+	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable,
+	backEvery  = time.Minute      // but for a cluster that came back less than this ago and fell again
 	quietAfter = time.Hour        // without a switch: falls before it are forgotten
 	jitterPart = 5                // the jitter is at most this part of the hold-off, on top
 	shortPart  = 5                // a first, refuted suspicion needs this part of HoldOff

@@ -13,6 +13,10 @@ import (
 // again while it hangs, and no other is begun beside it. After the end of ctx
 // Run waits for a probe under way, at most ProbeTimeout.
 //
+// The time from one probe to the next is drawn anew for each, between half of
+// Every or SickEvery and all of it: a cluster that comes and goes in step with
+// the probes would look good to all of them and fail all else.
+//
 // One Run at a time; after a reload the next one may come with another Cluster.
 func (h *Health) Run(ctx context.Context, c Cluster) {
 	p := prober{h: h, c: c, results: make(chan result, 1)}
@@ -39,12 +43,14 @@ type prober struct {
 	results chan result // of one slot: the one probe never waits to deliver
 
 	busy     bool
-	block    bool      // the probe under way writes a block
-	evidence uint64    // bad signs when it began
-	began    time.Time // the last probe of either kind
-	wrote    time.Time // the last block probe
-	due      time.Time // of the verdict on the probe under way
-	overdue  bool      // it has been counted as missed
+	block    bool          // the probe under way writes a block
+	evidence uint64        // bad signs when it began
+	began    time.Time     // the last probe of either kind
+	wrote    time.Time     // the last block probe
+	pause    time.Duration // from began to the next probe
+	sick     time.Duration // from wrote to the next block probe while the cluster is not healthy
+	due      time.Time     // of the verdict on the probe under way
+	overdue  bool          // it has been counted as missed
 }
 
 type result struct{ err error }
@@ -71,11 +77,11 @@ func (p *prober) step(ctx context.Context) time.Time {
 
 // schedule says when the next probe is to begin, and of what kind it is.
 func (p *prober) schedule(now time.Time) (next time.Time, block bool) {
-	ping := p.began.Add(p.h.o.Every)
+	ping := p.began.Add(p.pause)
 	if p.h.Drained() {
 		return ping, false
 	}
-	write := p.wrote.Add(p.h.o.SickEvery)
+	write := p.wrote.Add(p.sick)
 	if p.h.State() == Healthy {
 		proven := p.wrote
 		if acked := p.h.lastAcked(); acked.After(proven) {
@@ -96,8 +102,9 @@ func earlier(a, b time.Time) time.Time {
 func (p *prober) begin(ctx context.Context, now time.Time, block bool) {
 	p.busy, p.overdue, p.block = true, false, block
 	p.began, p.due = now, now.Add(p.h.o.ProbeTimeout)
+	p.pause = p.h.uneven(p.h.o.Every)
 	if block {
-		p.wrote = now
+		p.wrote, p.sick = now, p.h.uneven(p.h.o.SickEvery)
 	}
 	p.evidence = p.h.evidence()
 	call := p.c.Ping
@@ -109,6 +116,11 @@ func (p *prober) begin(ctx context.Context, now time.Time, block bool) {
 		defer cancel()
 		p.results <- result{call(ctx)}
 	}()
+}
+
+// uneven is a part of d between the half and all of it.
+func (h *Health) uneven(d time.Duration) time.Duration {
+	return d - time.Duration(h.o.Rand()*float64(d)/2)
 }
 
 // missed counts the probe under way as failed. While it hangs it stands for

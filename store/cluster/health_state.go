@@ -6,6 +6,7 @@ import "time"
 type condition struct {
 	since    time.Time // of the state
 	switched time.Time // last fall or return; zero: none yet
+	returned time.Time // last return; zero: none yet
 	proven   time.Time // last good block probe
 	flaps    int       // falls that count for the hold-off
 
@@ -95,7 +96,7 @@ func (h *Health) good(block, proof, alone bool) {
 	if !h.c.run.IsZero() && h.holdLeft(now, alone) <= 0 {
 		if h.c.fallen {
 			h.c.returns++
-			h.c.switched = now
+			h.c.switched, h.c.returned = now, now
 			h.c.fallen = false
 		}
 		h.set(Healthy, "the run of good probes is long enough")
@@ -167,14 +168,17 @@ func (h *Health) holdOff(now time.Time) time.Duration {
 
 // holdLeft is what the run still lacks. A run that has not begun lacks all.
 func (h *Health) holdLeft(now time.Time, alone bool) time.Duration {
+	begun := h.c.run
+	if begun.IsZero() {
+		begun = now
+	}
 	need := h.c.hold
 	if alone {
-		need = min(need, holdAlone)
+		// Without the minute a cluster that falls as soon as it is back would
+		// switch four times in one.
+		need = min(need, max(holdAlone, h.c.returned.Add(backEvery).Sub(begun)))
 	}
-	if h.c.run.IsZero() {
-		return need
-	}
-	return need - now.Sub(h.c.run)
+	return need - now.Sub(begun)
 }
 
 // set changes the state and tells everybody who waits. It needs the lock.

@@ -241,6 +241,63 @@ func TestTimesInStatesAddUp(t *testing.T) {
 	})
 }
 
+// TestInStepWithTheProbesIsNotGood has a cluster be up in one half of each second
+// only, the one in which probes that came each second would all fall. What is
+// written there fails in the other half.
+func TestInStepWithTheProbesIsNotGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storetest.NewCluster("n1")
+		h := start(t, cluster.HealthOptions{}, c)
+		time.Sleep(100 * time.Millisecond)
+		h.Failed(errLate)
+		for range 300 {
+			time.Sleep(200 * time.Millisecond)
+			c.Set(storetest.Dead, storetest.Dead)
+			time.Sleep(250 * time.Millisecond)
+			if h.Usable() {
+				h.Failed(errLate)
+			}
+			time.Sleep(250 * time.Millisecond)
+			c.Set(storetest.Up, storetest.Up)
+			time.Sleep(300 * time.Millisecond)
+		}
+		if s := h.Status(); s.Returns > 1 { // the first run is 3 s, which may pass by chance
+			t.Errorf("back %d times in 5 minutes, although it was away half of each second", s.Returns)
+		}
+	})
+}
+
+// TestTheOnlyClusterComesBackOnceAMinute has the only cluster fall each time just after it came back, when its hold-off
+// has long grown beyond what is asked for while there is no other; then it stays up.
+func TestTheOnlyClusterComesBackOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := storetest.NewCluster("n1")
+		h := start(t, cluster.HealthOptions{}, c)
+		flap := func(d time.Duration) {
+			for begun := time.Now(); time.Since(begun) < d; {
+				c.Set(storetest.Dead, storetest.Dead)
+				time.Sleep(time.Second)
+				c.Set(storetest.Up, storetest.Up)
+				time.Sleep(33 * time.Second)
+			}
+		}
+		flap(10 * time.Minute)
+		before := h.Status().Switches()
+		flap(2 * time.Hour)
+		if n := h.Status().Switches() - before; n > 2*120+1 || n < 120 {
+			t.Errorf("%d switches in two hours, want one to two a minute", n)
+		}
+		h.Failed(errLate)
+		begun := time.Now()
+		for !h.Usable() && time.Since(begun) < 2*time.Minute {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if d := time.Since(begun); d > time.Minute+2*time.Second {
+			t.Errorf("back %v after the last fall, want a minute at most", d)
+		}
+	})
+}
+
 func TestAFlappingClusterDoesNotFillTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)

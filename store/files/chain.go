@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"twinscribe/failpoint"
 	"twinscribe/store"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
@@ -100,6 +101,7 @@ func (c *Chain) Append(ctx context.Context, b *store.Batch) (*store.Batch, error
 	if err != nil {
 		return b, c.wrap(err)
 	}
+	failpoint.Here("append.file-chosen")
 	l := c.lineOf(f, b)
 	// A journal that fails stops nobody: it counts the line, and alarms. Only
 	// where the line that it has would make repair cut this batch, the file ends.
@@ -107,12 +109,15 @@ func (c *Chain) Append(ctx context.Context, b *store.Batch) (*store.Batch, error
 		c.retire(ReasonFailover)
 		return b, c.wrap(fmt.Errorf("%w: %w", cluster.ErrNotTried, err))
 	}
+	failpoint.Here("append.noted")
 	c.vec[0] = b.Data
 	err = f.w.Append(ctx, c.vec[:])
 	c.vec[0] = nil
 	switch {
 	case err == nil:
+		failpoint.Here("append.acknowledged")
 		c.acknowledged(f, b, l)
+		failpoint.Here("append.counted")
 		return nil, nil
 	case errors.Is(err, cluster.ErrNotTried):
 		return b, c.wrap(err) // the next line has the same offset and replaces this one
@@ -156,8 +161,11 @@ func (c *Chain) acknowledged(f *file, b *store.Batch, l *catalog.Line) {
 // last acknowledged batch must be cut before anybody reads it, because the
 // caller stores that batch elsewhere: so the tear is in the journal first.
 func (c *Chain) tear(ctx context.Context, f *file, err error) {
+	failpoint.Here("tear.failed")
 	c.root.noteTear(ctx, f)
+	failpoint.Here("tear.noted")
 	f.w.Abort()
+	failpoint.Here("tear.aborted")
 	c.forgetCurrent()
 	c.root.hand(&leaving{f: f, torn: err})
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 	"twinscribe/store/journal"
@@ -74,7 +75,8 @@ type opening struct {
 	file    *file // when done, unless err or dropped
 	err     error
 
-	wanted time.Time // last asked for; the chain's
+	wanted  time.Time // last asked for; the chain's
+	entered bool      // it counts as being created; the opener's
 }
 
 func (o *opening) ready() bool {
@@ -138,7 +140,7 @@ func (r *Root) openOne(ctx context.Context, o *opening) {
 
 // create makes a file, its first block and its journal entry.
 func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
-	if r.full() {
+	if !r.enter(o) {
 		return nil, errTooMany
 	}
 	c := o.chain
@@ -163,6 +165,7 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 	f.moves = end.Add(catalog.EdgeDelay(c.spec.Chain))
 	ctx, cancel := context.WithTimeout(ctx, r.timeout())
 	defer cancel()
+	failpoint.Here("begin.named")
 	f.w, err = r.o.Cluster.Create(ctx, f.begin.OpenPath, cluster.FileOptions{BlockSize: o.blockSize, Begin: true})
 	if err != nil {
 		r.forget(f, err)
@@ -170,11 +173,14 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 	}
 	f.begun = time.Now()
 	f.last = f.begun
+	failpoint.Here("begin.created")
 	// A journal that fails is its own alarm; the file is no worse for it.
 	jctx, jcancel := context.WithTimeout(ctx, r.o.WriteTimeout/4)
 	defer jcancel()
 	f.entry, _ = r.o.Journal.Begin(jctx, f.begin, f.held)
+	failpoint.Here("begin.noted")
 	f.record(catalog.StateOpen, f.held.Snapshot())
+	failpoint.Here("begin.recorded")
 	return f, nil
 }
 
@@ -183,6 +189,9 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 func (r *Root) finish(o *opening, f *file, err error) {
 	r.mu.Lock()
 	r.opening--
+	if o.entered {
+		r.creating--
+	}
 	if f != nil {
 		r.open[f] = struct{}{}
 		r.opened.Add(1)
@@ -214,14 +223,23 @@ func (r *Root) drop(o *opening) {
 	}
 }
 
-// full says whether there are more files than a burst explains. The limit
-// itself is kept by sealing idle ones; here nothing is begun until that has
-// happened.
-func (r *Root) full() bool {
+// enter begins the creation of a file, which finish ends, unless there are more
+// files than a burst explains. The limit itself is kept by sealing idle ones;
+// here nothing is begun until that has happened.
+func (r *Root) enter(o *opening) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.open)+r.left >= 2*r.o.MaxOpen+openSlack
+	if len(r.open)+r.left+r.creating >= MostOpen(r.o.MaxOpen) {
+		return false
+	}
+	r.creating++
+	o.entered = true
+	return true
 }
+
+// MostOpen is how many files of a Root can be open, being opened or being
+// sealed at once where Options.MaxOpen is n.
+func MostOpen(n int) int { return 2*n + min(n, openSlack) }
 
 const (
 	openSlack = 64

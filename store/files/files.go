@@ -133,14 +133,15 @@ type Root struct {
 	leavers    queue[*leaving]
 	publishers queue[*publication]
 
-	mu      sync.Mutex // memory only
-	closed  bool
-	chains  map[*Chain]struct{}
-	open    map[*file]struct{} // written to, or ready to be
-	left    int                // given up by their chains, not done
-	opening int
-	settled chan struct{} // closed when open, left and opening are zero; nil: nobody waits
-	sealed  map[string]int64
+	mu       sync.Mutex // memory only
+	closed   bool
+	chains   map[*Chain]struct{}
+	open     map[*file]struct{} // written to, or ready to be
+	left     int                // given up by their chains, not done
+	opening  int
+	creating int           // of the opening ones, those that are really begun
+	settled  chan struct{} // closed when open, left and opening are zero; nil: nobody waits
+	sealed   map[string]int64
 
 	bytes, messages, opened, failed, discarded, torn, retries, published atomic.Int64
 

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 )
@@ -95,6 +96,7 @@ func (r *Root) leaveOne(ctx context.Context, l *leaving) {
 		l.told = true
 		if l.manifest != nil {
 			f.record(catalog.StateSealing, l.manifest)
+			failpoint.Here("seal.told")
 		}
 	}
 	if !r.o.Health.Reachable() {
@@ -122,12 +124,16 @@ func (r *Root) end(ctx context.Context, l *leaving) error {
 		if f.w != nil {
 			f.w.Abort()
 		}
-		return c.Remove(ctx, f.begin.OpenPath)
+		failpoint.Here("discard.aborted")
+		err := c.Remove(ctx, f.begin.OpenPath)
+		failpoint.Here("discard.removed")
+		return err
 	}
 	if !l.closed {
 		if err := f.w.Seal(ctx); err != nil {
 			return fmt.Errorf("seal: %w", err)
 		}
+		failpoint.Here("seal.closed")
 		l.closed = true
 	}
 	if !l.placed {
@@ -138,15 +144,18 @@ func (r *Root) end(ctx context.Context, l *leaving) error {
 		if err := c.Replace(ctx, f.manifest, content); err != nil {
 			return fmt.Errorf("manifest: %w", err)
 		}
+		failpoint.Here("seal.manifest-placed")
 		l.placed = true
 	}
 	// The answer of an earlier try may be the only thing that is missing.
 	if done, err := r.renamed(ctx, f); done || err != nil {
 		return err
 	}
+	failpoint.Here("seal.name-free")
 	if err := c.Rename(ctx, f.begin.OpenPath, f.begin.Path); err != nil {
 		return fmt.Errorf("rename: %w", err)
 	}
+	failpoint.Here("seal.renamed")
 	return nil
 }
 
@@ -178,12 +187,14 @@ func (r *Root) ended(l *leaving) {
 		r.o.Inventory.Drop(f.begin.Partition, r.place, f.begin.Path)
 	} else {
 		f.record(catalog.StateSealed, l.manifest)
+		failpoint.Here("seal.recorded")
 		r.log.Debug("sealed", zap.String("file", f.begin.Path), zap.String("reason", l.reason),
 			zap.Int64("bytes", l.manifest.Bytes), zap.Int64("messages", l.manifest.Messages))
 	}
 	if f.entry != nil {
 		f.entry.Sealed()
 	}
+	failpoint.Here("seal.journalled")
 	r.gone(func() {
 		if l.reason != "" {
 			r.sealed[l.reason]++
@@ -247,6 +258,7 @@ func (r *Root) handOver(l *leaving) {
 	f := l.f
 	m := f.held.Snapshot()
 	f.record(catalog.StateTorn, m)
+	failpoint.Here("tear.recorded")
 	r.torn.Add(1)
 	if r.sayTear.now() {
 		r.log.Warn("a file is torn", zap.String("file", f.begin.OpenPath), zap.Int64("acknowledged", f.size),
@@ -262,5 +274,6 @@ func (r *Root) handOver(l *leaving) {
 		Manifest: m,
 		Done:     f.entry.Sealed,
 	})
+	failpoint.Here("tear.handed-over")
 	r.gone(func() {})
 }

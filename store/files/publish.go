@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -53,7 +54,9 @@ func (r *Root) publishOne(ctx context.Context, p *publication) {
 	defer cancel()
 	err := f.w.Publish(ctx)
 	if err == nil {
+		failpoint.Here("publish.told")
 		f.record(catalog.StateOpen, p.manifest)
+		failpoint.Here("publish.recorded")
 		r.published.Add(1)
 	} else {
 		r.log.Debug("the length of an open file is not published yet", zap.String("file", f.begin.OpenPath), zap.Error(err))

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
-
 	"twinscribe/store/cluster"
 )
 
@@ -23,11 +21,11 @@ var errShort = errors.New("too few DataNodes for a block")
 // forbids it; an ErrUnavailable was not yet reported.
 func (f *File) begin(ctx context.Context, m manner) error {
 	c := f.c
-	if err := c.starts.take(ctx); err != nil {
+	if err := f.takePlace(ctx); err != nil {
 		return err
 	}
-	defer c.starts.give()
-	avoiding := true
+	defer f.givePlace()
+	weight := refused // what must speak against a node for it to be avoided
 	var last error
 	for try, pauses := 0, 0; try < beginTries; {
 		if stop := over(ctx, "beginning a block"); stop != nil {
@@ -39,10 +37,7 @@ func (f *File) begin(ctx context.Context, m manner) error {
 			}
 			return fmt.Errorf("beginning a block: %w", cluster.ErrHeld)
 		}
-		var avoid []node
-		if avoiding {
-			avoid = c.nodes.avoid(refused)
-		}
+		avoid := c.nodes.avoid(weight)
 		err := f.beginOn(ctx, m, avoid)
 		tooFew := errors.Is(err, errShort) || err != nil && isNoNodes(err)
 		switch {
@@ -54,10 +49,10 @@ func (f *File) begin(ctx context.Context, m manner) error {
 			}
 			pauses++
 		case tooFew && len(avoid) > 0: // those that failed a while ago are better than none
-			avoiding = false
+			weight++
 		case errors.As(err, new(*nodeError)):
 			c.count.restarts.Add(1)
-			if !avoiding {
+			if weight > dead {
 				return unavailable(err)
 			}
 			try++
@@ -90,43 +85,55 @@ func pause(ctx context.Context, n int) error {
 // the block was abandoned because of a node, which is avoided from now on.
 func (f *File) beginOn(ctx context.Context, m manner, avoid []node) error {
 	c := f.c
-	l, err := c.nn.addBlock(ctx, m, f, f.prev, avoid)
-	if err != nil {
+	if err := f.dropStray(ctx, m); err != nil {
 		return err
 	}
+	f.stray = true
+	l, err := c.nn.addBlock(ctx, m, f, f.prev, avoid)
+	if err != nil {
+		f.stray = !errors.As(err, new(*RemoteError)) // the answer says that there is none
+		return err
+	}
+	abandon := func(err error) error {
+		said := c.nn.abandonBlock(ctx, m, f, l.block)
+		f.stray = said != nil
+		return after(err, said)
+	}
 	if len(l.nodes) < f.min {
-		err = unavailable(fmt.Errorf("%w: %d of %d, at least %d", errShort, len(l.nodes), f.replication, f.min))
-		return after(err, c.nn.abandonBlock(ctx, m, f, l.block))
+		return abandon(unavailable(fmt.Errorf("%w: %d of %d, at least %d", errShort, len(l.nodes), f.replication, f.min)))
 	}
 	s := &setup{stage: stageCreate, block: l.block, gen: l.gen, token: l.token, nodes: l.nodes}
 	s.block.size = 0
 	p, err := c.open(ctx, s, 1, func(silent []int, all bool) error {
-		if err := f.judge(silent, all); err != nil {
-			return err
+		if all {
+			f.allSilent(l.nodes)
 		}
-		return &nodeError{nodes: silent, why: quiet, err: errAllSilent} // nothing is lost with this block
+		return blameSilent(silent) // nothing is lost with this block
 	})
 	if err != nil {
-		f.lost(l.nodes, err)
-		return after(err, c.nn.abandonBlock(ctx, m, f, l.block))
+		f.lost(l.nodes, err) //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
+		return abandon(err)
 	}
 	c.count.blocks.Add(1)
-	if len(l.nodes) < f.replication {
-		c.short(f, len(l.nodes))
-	}
+	f.stray = false
 	f.off, f.sent, f.tailN = 0, 0, 0
 	f.adopt(s.block, l.nodes, p)
+	f.counted(len(l.nodes))
 	return nil
 }
 
-// short counts a block on fewer nodes than asked for, which the NameNode says
-// to nobody.
-func (c *Cluster) short(f *File, n int) {
-	c.count.short.Add(1)
-	if held, ok := c.sayShort.now(); ok {
-		c.log.Warn("the NameNode gave a block fewer DataNodes than asked for: see whether DataNodes are down or full",
-			zap.String("path", f.path), zap.Int("nodes", n), zap.Int("replication", f.replication), zap.Int("not_told", held))
+// dropStray takes away the block that a begin may have left which failed before
+// it could. Asked for the same block again the NameNode gives that one.
+func (f *File) dropStray(ctx context.Context, m manner) error {
+	if !f.stray {
+		return nil
 	}
+	l, err := f.c.nn.addBlock(ctx, m, f, f.prev, nil)
+	if err == nil {
+		err = f.c.nn.abandonBlock(ctx, m, f, l.block)
+	}
+	f.stray = err != nil
+	return err
 }
 
 // end finishes the block at its present length, which may be shorter than a
@@ -159,7 +166,7 @@ func (f *File) finish(ctx context.Context) error {
 	if f.torn {
 		return f.recover(ctx, nil, stageClose)
 	}
-	f.q.heard = time.Now()
+	f.q.heard, f.q.need = time.Now(), 1
 	err := f.pipe.failed
 	if err == nil {
 		err = f.pipe.last()

@@ -134,10 +134,12 @@ type Cluster struct {
 	nodes   *nodeHealth
 	count   counters
 	life    life
-	starts  places
+	starts  *places
 	windows chan *window
 
 	replication atomic.Int32 // the NameNode's default, 0 before it was asked
+	plenty      plenty
+	alive       atomic.Int64 // when a file last got on, nanoseconds since 1970
 
 	sayLost, sayShort, sayLease sometimes
 
@@ -146,20 +148,6 @@ type Cluster struct {
 	closed bool
 	files  map[*File]struct{} // open ones
 }
-
-// places limits how many do something at a time.
-type places chan struct{}
-
-func (p places) take(ctx context.Context) error {
-	select {
-	case p <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return over(ctx, "waiting for a place to begin a block")
-	}
-}
-
-func (p places) give() { <-p }
 
 // New makes a cluster. It connects to nothing. One goroutine serves it until Close.
 func New(o Options) (*Cluster, error) {
@@ -172,7 +160,7 @@ func New(o Options) (*Cluster, error) {
 		ob:      o.Observer,
 		log:     o.Log.With(zap.String("cluster", o.Name)),
 		life:    make(life),
-		starts:  make(places, o.BlockStarts),
+		starts:  newPlaces(o.BlockStarts),
 		windows: make(chan *window, o.Appends),
 		files:   map[*File]struct{}{},
 	}
@@ -255,7 +243,26 @@ func (c *Cluster) openFiles() []*File {
 	return fs
 }
 
-// takeWindow waits for one of the Appends' places. On a cluster in doubt those
+// doubtful is how much longer than node_timeout an Append waits for an
+// acknowledgement on a cluster that is suspect or down.
+const doubtful = 500 * time.Millisecond
+
+// lives notes that a file of the cluster got on.
+func (c *Cluster) lives(at time.Time) { c.alive.Store(at.UnixNano()) }
+
+// still says that no file of the cluster got on for so long.
+func (c *Cluster) still(d time.Duration) bool {
+	return time.Since(time.Unix(0, c.alive.Load())) >= d
+}
+
+// hangs says that the cluster is suspect or down and that none of its files got
+// on for as long as an Append may wait there. Where only some do not, because
+// their nodes failed or their recoveries queue, each has all of its own time.
+func (c *Cluster) hangs() bool {
+	return c.ob.Doubtful() && c.still(c.o.NodeTimeout+doubtful)
+}
+
+// takeWindow waits for one of the Appends' places. On a cluster that hangs those
 // that have to wait leave: the ones before them wait for acknowledgements.
 func (c *Cluster) takeWindow(ctx context.Context, f *File) error {
 	select {
@@ -270,12 +277,12 @@ func (c *Cluster) takeWindow(ctx context.Context, f *File) error {
 		case f.w = <-c.windows:
 			return nil
 		case <-ctx.Done():
-			return over(ctx, "waiting for a place to append")
+			return crowded(over(ctx, "waiting for a place to append"))
 		case <-f.aborted:
 			return errAborted
 		case <-t.C:
-			if !f.probe && c.ob.Doubtful() {
-				return unavailable(errors.New("waiting for a place to append while the cluster is in doubt"))
+			if !f.probe && c.hangs() {
+				return unavailable(fmt.Errorf("waiting for a place to append %w", errDoubt))
 			}
 		}
 	}
@@ -292,12 +299,17 @@ func (c *Cluster) giveWindow(f *File) {
 
 // report tells the observer of an error of an Append or a block start that
 // began at since, if it is the cluster's. A deadline that left no time to hear
-// anything proves nothing.
+// anything proves nothing, and one that passed in a queue of our own neither:
+// those who have the places tell what there is to be told. Nor does what DataNodes
+// did to one file while others got on: it is those nodes' fault, and the file's loss.
 func (c *Cluster) report(err error, since time.Time) {
-	if !errors.Is(err, cluster.ErrUnavailable) || errors.Is(err, errClosed) {
+	if !errors.Is(err, cluster.ErrUnavailable) || errors.Is(err, errClosed) || errors.Is(err, errCrowded) {
 		return
 	}
 	if errors.Is(err, context.DeadlineExceeded) && time.Since(since) < c.o.NodeTimeout {
+		return
+	}
+	if errors.Is(err, errNodes) && !c.still(c.o.NodeTimeout) {
 		return
 	}
 	c.ob.Failed(err)

@@ -8,6 +8,7 @@ import (
 	"path"
 	"time"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/cluster"
 )
 
@@ -81,6 +82,7 @@ func (c *Cluster) createEmpty(ctx context.Context, p string, blockSize int64) (*
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("begin.name-made")
 	c.count.files.Add(1)
 	return newFile(c, p, id, replication, least, blockSize), nil
 }
@@ -114,6 +116,7 @@ func (c *Cluster) Replace(ctx context.Context, p string, content []byte) error {
 	}
 	tmp := path.Join(path.Dir(p), "_tmp."+rand.Text())
 	if err = c.writeWhole(ctx, tmp, content, false); err == nil {
+		failpoint.Here("replace.cluster-written")
 		if err = c.nn.rename(ctx, tmp, p, true); err != nil {
 			c.discard(ctx, tmp)
 		}

@@ -38,6 +38,15 @@ func (d *dialer) nameNode(ctx context.Context, addr string, client []byte) (net.
 	if err != nil {
 		return nil, fmt.Errorf("NameNode %s: %w", addr, err)
 	}
+	// What has not arrived when a connection is given up must not arrive later:
+	// behind a network that dropped packets the kernel would go on, and a file be
+	// created that was removed meanwhile.
+	if t, ok := c.(*net.TCPConn); ok {
+		if err = t.SetLinger(0); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("NameNode %s: %w", addr, err)
+		}
+	}
 	hello := putString(putBytes(nil, 2, putString(nil, 1, d.user)), 3, clientProtocol)
 	until, _ := ctx.Deadline()
 	if err = c.SetWriteDeadline(until); err == nil {

@@ -76,8 +76,31 @@ var (
 	errSilent  = errors.New("no answer")
 	errBroken  = errors.New("connection broken")
 
-	errAllSilent = errors.New("none of the pipeline's DataNodes answers")
+	errNoSpare   = errors.New("none to spare")
+	errAllSilent = fmt.Errorf("none of the pipeline's %w answers", errNodes)
+	errKnown     = errors.New("found dead by others")
+	errTorn      = errors.New("the pipeline is gone")
+
+	errNodes   = errors.New("DataNodes")
+	errCrowded = errors.New("all places are taken")
+	errDoubt   = errors.New("while the cluster is in doubt")
 )
+
+// late is over of a wait for DataNodes.
+func late(ctx context.Context, what string, ns []node) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	names := make([]string, len(ns))
+	for i, n := range ns {
+		names[i] = n.addr
+	}
+	return overAt(ctx, fmt.Errorf("%s %w %s", what, errNodes, strings.Join(names, ", ")))
+}
+
+// crowded marks err as met while waiting for a place, which says nothing of the
+// cluster.
+func crowded(err error) error { return fmt.Errorf("%w: %w", errCrowded, err) }
 
 // unavailable marks err as the whole cluster's.
 func unavailable(err error) error {
@@ -128,6 +151,9 @@ func (e *nodeError) Error() string {
 	return fmt.Sprintf("pipeline node %s: %v", strings.Trim(fmt.Sprint(e.nodes), "[]"), e.err)
 }
 func (e *nodeError) Unwrap() error { return e.err }
+
+// Is says that every nodeError is about DataNodes.
+func (e *nodeError) Is(target error) bool { return target == errNodes }
 
 // A stopError ends an Append: there is nothing left to be tried.
 type stopError struct{ err error }

@@ -322,7 +322,7 @@ func TestNodesThatOthersFoundDeadAreNotWaitedForAgain(t *testing.T) {
 		// The mark goes with the fault.
 		l.h.DN(1).Thaw()
 		time.Sleep(3 * time.Second)
-		if n := l.c.nodes.deads.Load(); n != 0 {
+		if n := l.c.nodes.mutes.Load(); n != 0 {
 			t.Errorf("%d nodes are dead after the thaw", n)
 		}
 	})

@@ -11,10 +11,6 @@ import (
 	"twinscribe/store/cluster"
 )
 
-// doubtful is how much longer than node_timeout an Append waits for an
-// acknowledgement on a cluster that is suspect or down.
-const doubtful = 500 * time.Millisecond
-
 // File is a file being written. It implements cluster.File.
 //
 // No goroutine belongs to it. What its packets carry is always the caller's
@@ -43,13 +39,16 @@ type File struct {
 	pipe   *pipe  // nil: no block is begun
 	torn   bool   // pipe is closed, yet the block is not ended
 	prev   *block // the last one that is finished
+	stray  bool   // the NameNode may have another block behind prev, of a begin that failed
 	base   int64  // bytes of finished blocks
 	off    int64  // bytes of this block that every node has
 	sent   int64  // bytes of this block that a node may have
 	tail   [chunkBytes]byte
 	tailN  int       // bytes of this block behind its last full chunk, in tail
 	roll   time.Time // the pipeline has lost a node: about then the block is ended
+	thin   time.Time // the block was begun then, on fewer nodes than asked for
 	since  time.Time // when the Append under way got its turn
+	placed time.Time // when it last got a place to begin a block or to recover
 	told   bool      // it has reported that all nodes are silent
 	w      *window   // the Append's place while it has one
 	q      question
@@ -135,9 +134,9 @@ func (f *File) Append(ctx context.Context, p [][]byte) error {
 	if err := f.c.takeWindow(ctx, f); err != nil {
 		return f.notTried(err)
 	}
-	f.since, f.told = time.Now(), false
-	cur := cursor{p: p}
-	left, err := f.append(ctx, &cur, size)
+	f.since, f.placed, f.told = time.Now(), time.Time{}, false
+	cur, end := cursor{p: p}, f.base+f.off
+	err := f.append(ctx, &cur, size)
 	f.c.giveWindow(f)
 	switch {
 	case err == nil:
@@ -145,13 +144,33 @@ func (f *File) Append(ctx context.Context, p [][]byte) error {
 		f.c.count.bytes.Add(size)
 		if !f.probe {
 			f.c.count.stoodOn(len(f.nodes))
+			f.c.lives(f.pipe.answered)
 			f.c.ob.Acknowledged()
 		}
 		return nil
-	case left == size && errors.Is(err, cluster.ErrHeld):
+	case f.base+f.off == end && f.sent == f.off && f.passing(err):
 		return f.notTried(err)
 	}
 	return f.fail(fmt.Errorf("append to %s: %w", f.path, err))
+}
+
+// passing says whether err is one that passes, of an Append of which no node
+// has a byte: then the next one may go on with the file, although its pipeline
+// or its block may have to be made first. It tells of what speaks against the
+// cluster.
+func (f *File) passing(err error) bool {
+	if f.isAborted() {
+		return false
+	}
+	late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	if late && !f.probe {
+		since := f.since
+		if f.placed.After(since) {
+			since = f.placed
+		}
+		f.c.report(err, since)
+	}
+	return late || errors.Is(err, errDoubt) || errors.Is(err, cluster.ErrHeld)
 }
 
 func (f *File) notTried(err error) error {
@@ -186,63 +205,46 @@ func (f *File) fail(err error) error {
 	return err
 }
 
-// append stores size bytes at cur, over as many blocks as it takes, and answers
-// how many are left. A block is ended before the bytes that need the next one,
-// never after those that filled it: what is acknowledged stays so, whatever
-// becomes of the next block.
-func (f *File) append(ctx context.Context, cur *cursor, size int64) (left int64, err error) {
-	left = size
-	for left > 0 {
+// append stores size bytes at cur, over as many blocks as it takes. A block is
+// ended before the bytes that need the next one, never after those that filled
+// it: what is acknowledged stays so, whatever becomes of the next block.
+func (f *File) append(ctx context.Context, cur *cursor, size int64) error {
+	for size > 0 {
 		if f.pipe != nil && (f.off == f.blockSize || f.short(ctx)) {
-			if err = f.guarded(ctx, true, f.end); err != nil {
-				return left, err
+			if err := f.guarded(ctx, true, f.end); err != nil {
+				return err
 			}
 		}
 		if f.pipe == nil {
-			if err = f.guarded(ctx, true, f.beginPatient); err != nil {
-				return left, err
+			if err := f.guarded(ctx, true, f.beginPatient); err != nil {
+				return err
 			}
 		}
-		n := min(left, f.blockSize-f.off)
-		if err = f.write(ctx, cur, n); err != nil {
-			return left, err
+		n := min(size, f.blockSize-f.off)
+		if err := f.write(ctx, cur, n); err != nil {
+			return err
 		}
-		left -= n
+		size -= n
 	}
-	return 0, nil
+	return nil
 }
 
 func (f *File) beginPatient(ctx context.Context) error { return f.begin(ctx, patient) }
-
-// short says whether to end a block now whose pipeline has lost a node. Not
-// while the NameNode may be away: the block would be ended and no other begun,
-// and this one still has nodes enough.
-func (f *File) short(ctx context.Context) bool {
-	if f.roll.IsZero() || time.Now().Before(f.roll) {
-		return false
-	}
-	if f.probe || f.c.ob.MayBegin() {
-		ctx, cancel := context.WithTimeout(ctx, rollPing)
-		defer cancel()
-		if f.c.nn.renewLease(ctx) == nil {
-			return true
-		}
-	}
-	f.roll = time.Now().Add(rollAfter())
-	return false
-}
 
 // write sends n bytes at cur, which fit into the block, and waits for them,
 // over as many pipelines as it takes.
 func (f *File) write(ctx context.Context, cur *cursor, n int64) error {
 	for {
 		err := f.pipe.failed
+		if err == nil && f.torn {
+			err = errTorn
+		}
 		if err == nil {
-			if i := f.c.nodes.firstDead(f.nodes); i >= 0 {
-				err = failedNode(i, dead, errSilent)
-			} else {
-				err = f.send(ctx, *cur, n)
-			}
+			f.c.nodes.settle(ctx, f.nodes)
+			err = f.c.nodes.known(f.nodes, f.min, quiet)
+		}
+		if err == nil {
+			err = f.send(ctx, *cur, n)
 		}
 		got := f.pipe.acked - f.off // to a packet's end
 		f.advance(cur, got)
@@ -276,7 +278,7 @@ func (f *File) advance(cur *cursor, n int64) {
 // them.
 func (f *File) send(ctx context.Context, cur cursor, n int64) error {
 	p, off, tail := f.pipe, f.off, f.tail[:f.tailN]
-	f.q.heard = f.since
+	f.q.heard, f.q.need = f.since, f.min
 	for n > 0 {
 		k := f.w.fill(p, off, tail, &cur, n, f.c.o.Sync)
 		off += k
@@ -343,6 +345,9 @@ func (f *File) look(ctx context.Context) error {
 	if f.pipe.heard.After(f.q.heard) {
 		f.q.heard = f.pipe.heard
 	}
+	if err := f.c.nodes.known(f.nodes, f.min, dead); err != nil {
+		return err
+	}
 	return f.q.hope(ctx)
 }
 
@@ -354,27 +359,39 @@ func (f *File) lastAck() time.Time {
 	return f.since
 }
 
-// doubt ends an Append that waits for nothing on a cluster that is in doubt.
+// doubt ends an Append that waits for nothing on a cluster that hangs.
 func (f *File) doubt(since time.Time) error {
 	silence := time.Since(since)
-	if f.probe || silence < f.c.o.NodeTimeout+doubtful || !f.c.ob.Doubtful() {
+	if f.probe || silence < f.c.o.NodeTimeout+doubtful || !f.c.hangs() {
 		return nil
 	}
-	return unavailable(fmt.Errorf("no acknowledgement for %v while the cluster is in doubt", silence.Round(time.Millisecond)))
+	return unavailable(fmt.Errorf("no acknowledgement for %v %w", silence.Round(time.Millisecond), errDoubt))
 }
 
-// judge goes on without nodes that do not answer. When none does, it tells so,
-// long before the deadline, so that others need not find it out, and waits on:
-// a last replica is not given up because its node is slow.
+// judge goes on without nodes that do not answer, as long as nodes enough are
+// left or only one has to be replaced. When none answers, it tells so, long
+// before the deadline, so that others need not find it out, and waits on: a
+// last replica is not given up because its node is slow.
 func (f *File) judge(silent []int, all bool) error {
 	if !all {
+		if len(silent) > 1 && len(f.nodes)-len(silent) < f.q.need {
+			return nil // when many nodes are slow at once it is the load, or the network
+		}
 		return blameSilent(silent)
 	}
-	if !f.told && !f.probe {
-		f.told = true
-		f.c.ob.Failed(unavailable(fmt.Errorf("append to %s: %w", f.path, errAllSilent)))
-	}
+	f.allSilent(f.nodes)
 	return nil
+}
+
+// allSilent tells that none of the nodes of a pipeline answers. Where another
+// node was lost just now, it is too early: what that leaves to do may keep them
+// from answering for a second.
+func (f *File) allSilent(ns []node) {
+	if f.told || f.probe || f.c.nodes.lostBeside(ns) {
+		return
+	}
+	f.told = true
+	f.c.report(unavailable(fmt.Errorf("append to %s: %w", f.path, errAllSilent)), f.since)
 }
 
 // guarded runs a step that makes calls and connections. Its ctx ends, with the

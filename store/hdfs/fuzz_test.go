@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/metrics"
 	"testing"
 	"time"
 )
@@ -72,24 +73,43 @@ func FuzzRPCReply(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
 	f.Add([]byte{0, 0, 0, 3, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := bytes.NewReader(b)
-		for {
-			frame, err := readFrame(r)
-			if err != nil {
-				return
-			}
-			if len(frame) > len(b) {
-				t.Fatalf("a frame of %d bytes out of %d", len(frame), len(b))
-			}
-			p, err := parseReply(frame)
-			if err == nil && p.err != nil && p.body != nil {
-				t.Fatal("an answer and an exception")
-			}
-			if err == nil {
-				decodeLocated(p.body) // it must not panic
-			}
+		if n := allocated(func() { readReplies(t, b) }); n > uint64(256*len(b))+1<<20 {
+			t.Fatalf("%d bytes are taken for an answer of %d", n, len(b))
 		}
 	})
+}
+
+// readReplies takes b for what a NameNode sends.
+func readReplies(t *testing.T, b []byte) {
+	r := bytes.NewReader(b)
+	for {
+		frame, err := readFrame(r)
+		if err != nil {
+			return
+		}
+		if len(frame) > len(b) {
+			t.Fatalf("a frame of %d bytes out of %d", len(frame), len(b))
+		}
+		p, err := parseReply(frame)
+		if err == nil && p.err != nil && p.body != nil {
+			t.Fatal("an answer and an exception")
+		}
+		if err == nil {
+			decodeLocated(p.body) // it must not panic
+		}
+	}
+}
+
+// allocated is what do takes from the heap, other goroutines' share included.
+func allocated(do func()) uint64 {
+	at := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := at()
+	do()
+	return at() - before
 }
 
 // FuzzLibraryRequest is the side of the bridge that the library writes to.

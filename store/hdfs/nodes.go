@@ -2,15 +2,21 @@ package hdfs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
 // avoidFor is how long a DataNode that failed gets no new blocks of ours. The
 // NameNode's own view lags by 30 s to 10 min.
 const avoidFor = 10 * time.Second
+
+// goneLately is how long the other nodes may be busy with the pipelines of one
+// that has died.
+const goneLately = 2 * time.Second
 
 // proof is what speaks against a DataNode, weaker first.
 type proof int
@@ -23,8 +29,11 @@ const (
 
 // nodeHealth is what the files of a cluster have found out about its DataNodes.
 type nodeHealth struct {
-	c     *Cluster
-	deads atomic.Int32 // how many of bad are dead, so that an Append need not look
+	c *Cluster
+	// How many of bad do not answer, and how many probes run, so that an Append
+	// need not look.
+	mutes, asking atomic.Int32
+	gone          atomic.Int64 // when a node was last found to listen no more, nanoseconds since 1970
 
 	mu     sync.Mutex
 	bad    map[string]badNode       // by address
@@ -62,9 +71,12 @@ func hear(ns []node, at time.Time) {
 	}
 }
 
-// busy says whether n answered anybody a moment ago. Then it lives, however
-// long it takes to answer a probe.
-func (h *nodeHealth) busy(n node) bool {
+// excuses says whether n answered anybody a moment ago. Then it lives, however
+// long it takes to answer a probe; unless nobody listens there any more.
+func (h *nodeHealth) excuses(n node, err error) bool {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return false
+	}
 	h.mu.Lock()
 	at := h.heard[n.addr]
 	h.mu.Unlock()
@@ -98,7 +110,7 @@ func (h *nodeHealth) tidy() {
 		switch {
 		case now.After(b.until):
 			delete(h.bad, a)
-		case b.why == dead:
+		case b.why >= quiet:
 			n++
 		}
 	}
@@ -107,7 +119,21 @@ func (h *nodeHealth) tidy() {
 			delete(h.probes, a)
 		}
 	}
-	h.deads.Store(n)
+	h.mutes.Store(n)
+}
+
+// lostBeside says whether a node that is none of ns does not answer, or any has
+// gone just now.
+func (h *nodeHealth) lostBeside(ns []node) bool {
+	if time.Since(time.Unix(0, h.gone.Load())) < goneLately {
+		return true
+	}
+	for _, n := range h.avoid(quiet) {
+		if !slices.ContainsFunc(ns, n.is) {
+			return true
+		}
+	}
+	return false
 }
 
 // avoid is what a new replica must not lie on: nodes with that proof against
@@ -126,9 +152,9 @@ func (h *nodeHealth) avoid(why proof) []node {
 }
 
 // living leaves out the nodes that others have found dead meanwhile, if any are
-// left, and then the quiet ones, if need are left: each set-up through such a
-// one costs its time and a place.
-func (h *nodeHealth) living(ns []node, need int) []node {
+// left, and then, where even is quiet, the quiet ones, if need are left: each
+// set-up through such a one costs its time and a place.
+func (h *nodeHealth) living(ns []node, need int, even proof) []node {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tidy()
@@ -139,32 +165,55 @@ func (h *nodeHealth) living(ns []node, need int) []node {
 		}
 	}
 	without(dead, 1)
-	without(quiet, need)
+	if even <= quiet {
+		without(quiet, need)
+	}
 	return ns
 }
 
-// firstDead is the place of the first node that others have found dead, -1 if
-// there is none, or if none would be left.
-func (h *nodeHealth) firstDead(ns []node) int {
-	if h.deads.Load() == 0 {
-		return -1
+// settle waits for the questions that others have asked nodes of ns just now,
+// half a probe at most: what is sent through a node that is lost has to be sent
+// again, under a recovery that cannot wait.
+func (h *nodeHealth) settle(ctx context.Context, ns []node) {
+	if h.asking.Load() == 0 {
+		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.tidy()
-	first, n := -1, 0
-	for i := range ns {
-		if h.bad[ns[i].addr].why == dead {
-			n++
-			if first < 0 {
-				first = i
-			}
+	for _, n := range ns {
+		h.mu.Lock()
+		p := h.probes[n.addr]
+		h.mu.Unlock()
+		if p == nil {
+			continue
+		}
+		select {
+		case <-p.half:
+		case <-p.done:
+		case <-ctx.Done():
 		}
 	}
-	if n == len(ns) {
-		return -1
+}
+
+// known is the error of the nodes that others have found dead, or even only
+// quiet where need nodes are left without those. It is nil if there are none, or
+// if none would be left.
+func (h *nodeHealth) known(ns []node, need int, even proof) error {
+	if h.mutes.Load() == 0 {
+		return nil
 	}
-	return first
+	for why := dead; why >= even; why-- {
+		left := h.living(ns, need, why)
+		if len(left) == len(ns) {
+			continue
+		}
+		bad := &nodeError{why: why, err: errKnown}
+		for i, n := range ns {
+			if !slices.ContainsFunc(left, n.is) {
+				bad.nodes = append(bad.nodes, i)
+			}
+		}
+		return bad
+	}
+	return nil
 }
 
 // silent asks all of the nodes and answers the places of those that do not
@@ -187,9 +236,9 @@ func (h *nodeHealth) silent(ctx context.Context, ns []node, need int) ([]int, er
 			case <-until:
 			case <-p.done:
 			case <-ctx.Done():
-				return nil, over(ctx, "asking DataNodes")
+				return nil, late(ctx, "asking", ns)
 			}
-			if !p.lives() && !h.busy(ns[i]) {
+			if err := p.answer(); err != nil && !h.excuses(ns[i], err) {
 				bad = append(bad, i)
 			}
 		}
@@ -227,7 +276,7 @@ func (q *question) next(ctx context.Context) time.Time {
 // hope says whether to wait on. Else its error is a *nodeError, or a *stopError
 // when ctx is over.
 func (q *question) hope(ctx context.Context) error {
-	if err := over(ctx, "waiting for DataNodes"); err != nil {
+	if err := late(ctx, "waiting for", q.nodes); err != nil {
 		return &stopError{err}
 	}
 	if time.Since(q.heard) < q.c.o.NodeTimeout {

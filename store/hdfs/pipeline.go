@@ -273,7 +273,7 @@ func (c *Cluster) reach(ctx context.Context, n node, q *question) (net.Conn, err
 		if err == nil {
 			return conn, nil
 		}
-		if stop := over(ctx, "connecting to DataNode "+n.addr); stop != nil {
+		if stop := late(ctx, "connecting to", []node{n}); stop != nil {
 			return nil, &stopError{stop}
 		}
 		var t interface{ Timeout() bool }

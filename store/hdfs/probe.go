@@ -15,16 +15,16 @@ type probe struct {
 	half  chan struct{} // closed when half of its time is over
 	done  chan struct{} // closed at the end
 	ended time.Time     // under nodeHealth.mu
-	alive bool          // when done is closed
+	err   error         // when done is closed; nil: the node lives
 }
 
-// lives says whether an answer has come.
-func (p *probe) lives() bool {
+// answer is nil when the node has answered, errSilent as long as it has not.
+func (p *probe) answer() error {
 	select {
 	case <-p.done:
-		return p.alive
+		return p.err
 	default:
-		return false
+		return errSilent
 	}
 }
 
@@ -37,24 +37,33 @@ func (h *nodeHealth) probe(n node) *probe {
 	}
 	p := &probe{half: make(chan struct{}), done: make(chan struct{})}
 	h.probes[n.addr] = p
+	h.asking.Add(1)
 	ok := h.c.spawn(func() {
-		alive := h.c.ask(n, p.half) || h.busy(n)
+		defer h.asking.Add(-1)
+		err := h.c.ask(n, p.half)
+		if h.excuses(n, err) {
+			err = nil
+		}
 		h.mu.Lock()
 		p.ended = time.Now()
 		h.mu.Unlock()
-		p.alive = alive
-		if alive {
+		p.err = err
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			h.gone.Store(time.Now().UnixNano())
+		}
+		if err == nil {
 			h.clear(n)
 		} else {
 			h.exclude(n, dead)
 		}
 		close(p.done)
-		if !alive {
-			h.watch(n)
+		if err != nil {
+			h.c.spawn(func() { h.watch(n) })
 		}
 	})
 	if !ok { // closed: nobody needs to know any more
-		p.alive, p.ended = true, time.Now()
+		h.asking.Add(-1)
+		p.ended = time.Now()
 		close(p.done)
 	}
 	return p
@@ -70,7 +79,7 @@ func (h *nodeHealth) watch(n node) {
 			return
 		case <-t.C:
 		}
-		if h.c.ask(n, make(chan struct{})) {
+		if h.c.ask(n, make(chan struct{})) == nil {
 			h.clear(n)
 			return
 		}
@@ -78,8 +87,8 @@ func (h *nodeHealth) watch(n node) {
 }
 
 // ask is one probe. It closes half when half of its time is over and no answer
-// has come, or the answer is no.
-func (c *Cluster) ask(n node, half chan<- struct{}) bool {
+// has come, or the answer is no. Its error is ECONNREFUSED where nobody listens.
+func (c *Cluster) ask(n node, half chan<- struct{}) error {
 	c.count.probes.Add(1)
 	limit := c.o.NodeTimeout
 	ctx, cancel := context.WithTimeout(c.life, limit)
@@ -99,11 +108,11 @@ func (c *Cluster) ask(n node, half chan<- struct{}) bool {
 			tries++
 		case err := <-answers:
 			if err == nil {
-				return true
+				return nil
 			}
 			failed++
 			if errors.Is(err, syscall.ECONNREFUSED) || tries == 2 && failed == 2 {
-				return false
+				return err
 			}
 		}
 	}

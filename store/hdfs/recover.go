@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -19,21 +18,17 @@ const (
 	copyReserve = 30       // percent of the time
 )
 
-// rollPing is how long a NameNode may take to show that it is there before a
-// short block is ended.
-const rollPing = 250 * time.Millisecond
-
-// rollAfter is when a block that has lost a node is ended: spread at random, so
-// that not all files do it at once.
-func rollAfter() time.Duration { return 1500*time.Millisecond + rand.N(3*time.Second) }
-
 // mend makes a pipeline that can be gone on with, after cause. Meanwhile the
 // Append's place is for others, whose pipelines are whole.
 func (f *File) mend(ctx context.Context, cause error) error {
 	if errors.As(cause, new(*stopError)) {
 		return cause
 	}
-	cause = blame(cause)
+	if errors.Is(cause, errTorn) {
+		cause = nil // an earlier Append has told
+	} else {
+		cause = blame(cause)
+	}
 	f.c.giveWindow(f)
 	return f.guarded(ctx, true, func(ctx context.Context) error {
 		var err error
@@ -53,12 +48,13 @@ func (f *File) mend(ctx context.Context, cause error) error {
 // on nodes enough.
 func (f *File) restart(ctx context.Context, cause error) error {
 	f.pipe.close()
-	f.lost(f.nodes, cause)
+	f.torn = true
+	f.lost(f.nodes, cause) //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
 	f.c.count.restarts.Add(1)
 	if err := f.c.nn.abandonBlock(ctx, patient, f, f.block); err != nil {
-		return fmt.Errorf("%w, after %w", err, cause)
+		return after(err, cause)
 	}
-	f.pipe = nil
+	f.pipe, f.torn, f.sent = nil, false, 0
 	return f.begin(ctx, patient)
 }
 
@@ -74,7 +70,13 @@ func (f *File) lost(nodes []node, cause error) (left, gone []node) {
 			continue
 		}
 		gone = append(gone, n)
+		if errors.Is(bad.err, errKnown) {
+			continue
+		}
 		f.c.nodes.exclude(n, bad.why)
+		if bad.why == refused {
+			f.c.nodes.probe(n) // if nobody listens there any more, the other files learn it before they send
+		}
 		if held, ok := f.c.sayLost.now(); ok {
 			f.c.log.Warn("a DataNode failed: going on without it",
 				zap.String("node", n.addr), zap.String("path", f.path), zap.Error(bad.err), zap.Int("not_told", held))
@@ -83,43 +85,72 @@ func (f *File) lost(nodes []node, cause error) (left, gone []node) {
 	return left, gone
 }
 
+// A rescue is one recovery of a pipeline.
+type rescue struct {
+	*File
+	stage uint64
+	need  int    // nodes that the new pipeline must have
+	nodes []node // to make it of
+	gone  []node // those that failed in this recovery
+	mute  []node // those that were left out only because they did not answer
+	keep  bool   // mute ones are among nodes again: a slow node is better than none
+	again bool   // the last node was asked a second time
+	cause error  // why it is needed, or what failed last
+}
+
 // recover makes a new pipeline of the nodes that are left, under a new
 // generation stamp: what is acknowledged stays, and a writer whose lease was
 // taken learns it from the NameNode. A nil cause blames nobody.
 func (f *File) recover(ctx context.Context, cause error, stage uint64) error {
 	f.pipe.close()
 	f.torn = true
-	nodes := slices.Clone(f.nodes)
-	var gone []node // those that failed in this recovery
-	again := false  // the last node was asked a second time
+	r := &rescue{File: f, stage: stage, need: f.min, nodes: slices.Clone(f.nodes), cause: cause}
+	if stage == stageClose { // all of the block is acknowledged by nodes enough
+		r.need = 1
+	}
 	for {
 		if stop := over(ctx, "recovering the pipeline"); stop != nil {
-			return after(stop, cause)
+			return after(stop, r.cause)
 		}
-		var bad *nodeError
+		if err := r.drop(); err != nil { //nolint:contextcheck // the probe that it begins is everybody's, and ends with the cluster
+			return err
+		}
+		if err := f.takePlace(ctx); err != nil {
+			return after(err, r.cause)
+		}
+		err := r.rebuild(ctx)
+		f.givePlace()
 		switch {
-		case errors.As(cause, &bad) && len(nodes) == 1 && bad.why != dead && !again:
-			again = true // it closed the connection: it may live, and the lease may be lost
-		case errors.As(cause, &bad):
-			var g []node
-			nodes, g = f.lost(nodes, cause)
-			gone = append(gone, g...)
-		case cause != nil:
-			return cause
-		}
-		if len(nodes) == 0 {
-			return unavailable(after(errors.New("no DataNode of the pipeline is left"), cause))
-		}
-		if err := f.c.starts.take(ctx); err != nil { // or the DataNodes' listen queues overflow
-			return after(err, cause)
-		}
-		err := f.rebuild(ctx, &nodes, gone, cause, stage)
-		f.c.starts.give()
-		if err == nil {
+		case err == nil:
 			return nil
+		case errors.Is(err, errNoSpare) && len(r.mute) > 0:
+			r.nodes, r.mute, r.keep, err = append(r.nodes, r.mute...), nil, true, nil
 		}
-		cause = err
+		r.cause = err
 	}
+}
+
+// drop leaves out the nodes that the cause blames. An error is final.
+func (r *rescue) drop() error {
+	var bad *nodeError
+	switch {
+	case r.cause == nil:
+		return nil
+	case !errors.As(r.cause, &bad):
+		return r.cause
+	case len(r.nodes) == 1 && bad.why != dead && !r.again:
+		r.again = true // it closed the connection: it may live, and the lease may be lost
+		return nil
+	}
+	left, gone := r.lost(r.nodes, r.cause)
+	r.nodes, r.gone = left, append(r.gone, gone...)
+	if bad.why == quiet {
+		r.mute = append(r.mute, gone...)
+	}
+	if len(r.nodes) == 0 {
+		return unavailable(after(errors.New("no DataNode of the pipeline is left"), r.cause))
+	}
+	return nil
 }
 
 func after(err, cause error) error {
@@ -129,39 +160,60 @@ func after(err, cause error) error {
 	return fmt.Errorf("%w, after %v", err, cause)
 }
 
-// rebuild makes a pipeline of nodes, to which it adds those that it lacks. An
-// error that is no *nodeError is final.
-func (f *File) rebuild(ctx context.Context, nodes *[]node, gone []node, cause error, stage uint64) error {
-	c := f.c
-	*nodes = c.nodes.living(*nodes, f.min)
-	for stage == stageRecover && len(*nodes) < f.min {
-		if err := f.replace(ctx, nodes, gone); err != nil {
-			return after(err, cause)
+// rebuild makes a pipeline of the nodes, to which it adds those that it lacks.
+// An error that is no *nodeError is final.
+func (r *rescue) rebuild(ctx context.Context) error {
+	f, c := r.File, r.c
+	if !r.keep {
+		left := c.nodes.living(r.nodes, r.need, quiet)
+		for _, n := range r.nodes {
+			if !slices.ContainsFunc(left, n.is) {
+				r.mute = append(r.mute, n)
+			}
+		}
+		r.nodes = left
+	}
+	for len(r.nodes) < r.need {
+		if err := r.replace(ctx); err != nil {
+			return after(err, r.cause)
 		}
 	}
 	l, err := c.nn.updateBlockForPipeline(ctx, f.block)
 	if err != nil {
-		return after(err, cause)
+		return after(err, r.cause)
 	}
 	old := f.block
 	old.size = f.off
-	s := &setup{stage: stage, block: old, gen: l.gen, token: l.token, nodes: *nodes, max: f.sent}
-	p, err := c.open(ctx, s, f.min, f.judge)
+	s := &setup{stage: r.stage, block: old, gen: l.gen, token: l.token, nodes: r.nodes, max: f.sent}
+	p, err := c.open(ctx, s, r.need, r.judge)
 	if err != nil {
 		return err
 	}
 	b := old
 	b.gen = l.gen
-	if err = c.nn.updatePipeline(ctx, old, b, *nodes); err != nil {
+	if err = c.nn.updatePipeline(ctx, old, b, r.nodes); err != nil {
 		p.close()
-		return after(err, cause)
+		return after(err, r.cause)
 	}
 	c.count.recoveries.Add(1)
-	f.adopt(b, slices.Clone(*nodes), p)
+	if !f.probe {
+		c.lives(time.Now())
+	}
+	f.adopt(b, slices.Clone(r.nodes), p)
 	if len(f.nodes) < f.replication {
 		f.roll = time.Now().Add(rollAfter())
 	}
 	return nil
+}
+
+// judge is a question's. Nodes that the pipeline needs are waited for, all of
+// them too: they have a copy, another one would have to make it, and when a node
+// is lost the others may do nothing for a second but end its pipelines.
+func (r *rescue) judge(silent []int, _ bool) error {
+	if len(r.nodes)-len(silent) < r.need {
+		return nil
+	}
+	return blameSilent(silent)
 }
 
 // adopt makes p the pipeline that the file is written to.
@@ -175,50 +227,49 @@ func (f *File) adopt(b block, nodes []node, p *pipe) {
 	}
 }
 
-// replace lets a DataNode that is not among nodes copy the block as far as it
-// is acknowledged, and adds it. A *nodeError says which of *nodes failed then.
-// None of gone is tried.
-func (f *File) replace(ctx context.Context, nodes *[]node, gone []node) error {
-	c := f.c
-	short := fmt.Errorf("%d DataNodes left of %d wanted at least", len(*nodes), f.min)
+// replace lets another DataNode copy the block as far as it is acknowledged,
+// and adds it. A *nodeError says which of the nodes failed then.
+func (r *rescue) replace(ctx context.Context) error {
+	f, c := r.File, r.c
+	short := fmt.Errorf("%d DataNodes left of %d wanted at least", len(r.nodes), r.need)
 	if err := f.copyable(ctx); err != nil {
 		return unavailable(fmt.Errorf("%w: %w", short, err))
 	}
 	b := f.block
 	b.size = f.off
-	l, spare, err := f.spare(ctx, b, *nodes, gone)
+	l, spare, err := r.spare(ctx, b)
 	if err != nil {
 		return fmt.Errorf("%w: %w", short, err)
 	}
-	err = c.transfer(ctx, (*nodes)[0], b, l.token, spare)
+	err = c.transfer(ctx, r.nodes[0], b, l.token, spare)
 	var bad *nodeError
 	switch {
 	case err == nil:
 		c.count.replaced.Add(1)
 	case errors.As(err, &bad) && bad.nodes[0] == 1: // blamed at the place that it would have
-		err = failedNode(len(*nodes), bad.why, bad.err)
+		err = failedNode(len(r.nodes), bad.why, bad.err)
 	default:
 		return err
 	}
-	*nodes = append(slices.Clone(*nodes), spare)
+	r.nodes = append(slices.Clone(r.nodes), spare)
 	return err
 }
 
-// spare asks the NameNode for a DataNode more; rather for one that failed a
-// while ago than for none.
-func (f *File) spare(ctx context.Context, b block, have, gone []node) (located, node, error) {
+// spare asks the NameNode for a DataNode more, but none of those that failed
+// here; rather for one that failed a while ago than for none.
+func (r *rescue) spare(ctx context.Context, b block) (located, node, error) {
 	for _, why := range []proof{refused, quiet} {
-		l, err := f.c.nn.additionalDataNode(ctx, f, b, have, append(f.c.nodes.avoid(why), gone...))
+		l, err := r.c.nn.additionalDataNode(ctx, r.File, b, r.nodes, append(r.c.nodes.avoid(why), r.gone...))
 		if err != nil {
 			return located{}, node{}, err
 		}
 		for _, n := range l.nodes {
-			if !slices.ContainsFunc(have, func(h node) bool { return h.addr == n.addr }) {
+			if !slices.ContainsFunc(r.nodes, n.is) {
 				return l, n, nil
 			}
 		}
 	}
-	return located{}, node{}, unavailable(errors.New("none to spare"))
+	return located{}, node{}, unavailable(errNoSpare)
 }
 
 // copyable says whether a copy of the block fits what is left of the budget.

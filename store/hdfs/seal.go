@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/cluster"
 )
 
@@ -81,6 +82,10 @@ func (f *File) close(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.dropStray(ctx, patient); err != nil {
+		return err
+	}
+	failpoint.Here("seal.block-ended")
 	for try := 0; ; try++ {
 		ok, err := f.c.nn.complete(ctx, f, f.prev)
 		if ok || err != nil {

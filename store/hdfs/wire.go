@@ -127,6 +127,9 @@ type node struct {
 	heard   *atomic.Int64 // when it last answered anything, nanoseconds since 1970; shared by all who know the node
 }
 
+// is says whether both are the same DataNode.
+func (n node) is(o node) bool { return n.addr == o.addr }
+
 func decodeNode(m []byte) (node, error) {
 	info, err := decode(m)
 	if err != nil {

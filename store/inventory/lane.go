@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 )
@@ -157,6 +158,7 @@ func (k *Keeper) deliver(ctx context.Context, i int, b *book) (wait bool, err er
 	if err := k.o.Targets[i].Cluster.Replace(ctx, b.path(), raw); err != nil {
 		return false, err
 	}
+	failpoint.Here("inventory.copied")
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stats.Written++

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -163,6 +164,7 @@ func (k *Keeper) writeLocal(b *book) {
 	if err != nil {
 		return
 	}
+	failpoint.Here("inventory.local-renamed")
 	k.mu.Lock()
 	b.localAt = counter
 	k.mu.Unlock()
@@ -207,6 +209,7 @@ func (k *Keeper) writeFile(name string, content []byte) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("inventory.local-written")
 	return k.o.FS.Rename(tmp, name)
 }
 
@@ -242,13 +245,16 @@ func (k *Keeper) forget() {
 		for _, name := range k.localFiles(id) {
 			_ = k.o.FS.Remove(filepath.Join(k.localFolder(id), name)) // what is left over is removed at a later start
 		}
+		failpoint.Here("forget.files-removed")
 		_ = k.o.FS.Remove(k.localFolder(id)) // the same
+		failpoint.Here("forget.folder-removed")
 		if k.o.Forget != nil {
 			if err := k.o.Forget(id); err != nil {
 				k.noteLocal(fmt.Errorf("forget %s: %w", id, err))
 				continue
 			}
 		}
+		failpoint.Here("forget.forgotten")
 		k.mu.Lock()
 		delete(k.members, id)
 		k.mu.Unlock()

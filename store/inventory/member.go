@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -145,6 +146,7 @@ func (k *Keeper) writeMemberTo(ctx context.Context, i int, id catalog.Identity, 
 	if err := k.o.Targets[i].Cluster.Replace(ctx, catalog.MemberPath(id), raw); err != nil {
 		return fmt.Errorf("%s: %w", catalog.MemberPath(id), err)
 	}
+	failpoint.Here("inventory.member-told")
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -39,6 +40,7 @@ func (j *Journal) Begin(ctx context.Context, b Begin, held *catalog.Builder) (*E
 	e.held = held
 	lf, err := e.move(nil)
 	e.mu.Unlock()
+	failpoint.Here("begin.put")
 	if err == nil {
 		err = lf.await(ctx.Done(), true)
 	}
@@ -179,6 +181,7 @@ func (e *Entry) Torn(ctx context.Context, length int64) error {
 	encodeTorn(&b, e.number, length)
 	lf, err := e.note(&b, nil)
 	e.mu.Unlock()
+	failpoint.Here("tear.put")
 	if err == nil {
 		err = lf.await(ctx.Done(), true)
 	}

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"twinscribe/buffer/record"
+	"twinscribe/failpoint"
 )
 
 const (
@@ -112,11 +113,14 @@ func (j *Journal) create() (*logFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
+	failpoint.Here("journal.created")
 	_, err = f.Write(header)
 	if err == nil {
+		failpoint.Here("journal.headed")
 		err = f.Sync()
 	}
 	if err == nil {
+		failpoint.Here("journal.header-synced")
 		err = j.fs.SyncDir(j.dir)
 	}
 	if err != nil {
@@ -148,6 +152,7 @@ func (j *Journal) settle(lf *logFile) error {
 	if err := lf.await(j.quit, true); err != nil {
 		return err
 	}
+	failpoint.Here("journal.stated")
 	lf.raise(2 * lf.length())
 	j.mu.Lock()
 	old := j.old
@@ -162,6 +167,7 @@ func (j *Journal) settle(lf *logFile) error {
 		}
 	}
 	if len(old) > 0 {
+		failpoint.Here("journal.old-removed")
 		if err := j.fs.SyncDir(j.dir); err != nil {
 			j.o.Log.Warn("journal: removed files may come back after a power cut", zap.Error(err))
 		}

@@ -7,6 +7,7 @@ import (
 
 	"twinscribe/buffer/record"
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 )
 
 // A logFile is one journal file that is being written. One goroutine writes
@@ -154,6 +155,7 @@ func (lf *logFile) writeGroup(group []byte) error {
 	if _, err := lf.f.Write(group); err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
+	failpoint.Here("journal.written")
 	return nil
 }
 
@@ -176,6 +178,7 @@ func (lf *logFile) sync(writer <-chan struct{}) {
 		lf.mu.Unlock()
 		if len(waiting) > 0 {
 			err := lf.f.Datasync()
+			failpoint.Here("journal.synced")
 			lf.mu.Lock()
 			lf.syncing = time.Time{}
 			lf.mu.Unlock()

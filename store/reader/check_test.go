@@ -125,6 +125,11 @@ func TestCheckFindsWhatIsWrong(t *testing.T) {
 		"a manifest without its file": {func(w *world, s spec) {
 			w.remove("n1", s.path())
 		}, []string{"tells of it (sealed), and it is not there"}, []string{"is a manifest of a file that is not there"}},
+		"a file whose cluster lost the end": {func(w *world, s spec) {
+			_, m := s.content("repair")
+			m.Missing = 6
+			w.manifest(s, m)
+		}, []string{"the cluster has lost 6 acknowledged bytes"}, nil},
 		"an inventory that tells something else": {func(w *world, _ spec) {
 			w.items[ag1][hour10][0].Messages++
 			w.inventories("n1")

@@ -154,6 +154,11 @@ func (p *pass) loadManifest(ctx context.Context, f *file) error {
 	}
 	if err == nil {
 		f.describe(m)
+		if m.Missing > 0 {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.report.uncounted("%s:%s: the cluster has lost %d acknowledged bytes that followed its last", f.site.name, f.path, m.Missing)
+		}
 		return nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -51,8 +52,11 @@ func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
 	if j.looked && j.torn != nil && *j.torn == 0 {
 		return l.remove(ctx, j) // whatever is in it
 	}
+	failpoint.Here("repair.looked")
 	err := l.settle(ctx, "recover", func(ctx context.Context) (bool, error) {
-		return l.t.Cluster.Recover(ctx, j.open)
+		done, err := l.t.Cluster.Recover(ctx, j.open)
+		failpoint.Here("repair.recovery-asked-for")
+		return done, err
 	})
 	if errors.Is(err, fs.ErrNotExist) {
 		return l.absent(ctx, j)
@@ -60,6 +64,7 @@ func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("repair.recovered")
 	size, err := l.size(ctx, j.open)
 	if err != nil {
 		return nil, err
@@ -73,8 +78,11 @@ func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
 		return l.remove(ctx, j)
 	}
 	if keep < size {
+		failpoint.Here("repair.to-be-cut")
 		err := l.settle(ctx, "cut", func(ctx context.Context) (bool, error) {
-			return l.t.Cluster.Truncate(ctx, j.open, keep)
+			done, err := l.t.Cluster.Truncate(ctx, j.open, keep)
+			failpoint.Here("repair.cut-asked-for")
+			return done, err
 		})
 		if err != nil {
 			return nil, err
@@ -178,8 +186,12 @@ func (l *lane) remove(ctx context.Context, j *job) (*outcome, error) {
 		if err := l.call(ctx, func(ctx context.Context) error { return l.t.Cluster.Remove(ctx, p) }); err != nil {
 			return nil, fmt.Errorf("remove: %w", err)
 		}
+		failpoint.Here("repair.removed")
 	}
-	return &outcome{action: Removed, cut: j.size, missing: j.acked}, nil
+	if j.acked > 0 { // the cluster has lost them all: as if somebody had taken the file away
+		return &outcome{action: Lost, missing: j.acked}, nil
+	}
+	return &outcome{action: Removed, cut: j.size}, nil
 }
 
 // absent is for a file without its open name: somebody sealed it, or removed it.
@@ -197,6 +209,7 @@ func (l *lane) absent(ctx context.Context, j *job) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("repair.found-sealed")
 	m, err := l.readManifest(ctx, j.manifestPath())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, catalog.ErrMalformed) {
 		// The final name is the commit, and a manifest was there before it:
@@ -225,11 +238,14 @@ func (l *lane) seal(ctx context.Context, j *job, size int64) (*outcome, error) {
 		if err != nil {
 			return nil, err
 		}
+		m.Missing = max(0, j.acked-size)
+		failpoint.Here("repair.read")
 		j.built = m
 	}
 	if err := l.place(ctx, j, j.built); err != nil {
 		return nil, err
 	}
+	failpoint.Here("repair.manifest-placed")
 	// The name is unique, but nothing is ever renamed onto a file.
 	if _, err := l.size(ctx, j.final); err == nil {
 		j.looked = false
@@ -241,6 +257,7 @@ func (l *lane) seal(ctx context.Context, j *job, size int64) (*outcome, error) {
 	if err != nil { // its answer may be all that is missing: the next try finds the open name gone
 		return nil, fmt.Errorf("rename: %w", err)
 	}
+	failpoint.Here("repair.renamed")
 	return &outcome{action: Sealed, manifest: j.built, cut: j.size - size, missing: max(0, j.acked-size)}, nil
 }
 
@@ -289,12 +306,14 @@ func (l *lane) finish(j *job, o *outcome) {
 		k.DropAs(j.id, j.partition, l.name, j.final)
 	}
 	l.mu.Unlock()
+	failpoint.Here("repair.recorded")
 	l.forget(j)
 	if o.action != Lost { // the journal goes on telling of it
 		for _, done := range j.done {
 			done()
 		}
 	}
+	failpoint.Here("repair.journalled")
 	rep := o.report(l.name, j)
 	l.r.count(&rep)
 	l.log(j, &rep)

@@ -79,6 +79,12 @@ func TestWhatStaysInAFileOfADeadWriter(t *testing.T) {
 				if s.MissingBytes != c.missing || (logs.Len() == 1) != (c.missing > 0) {
 					t.Errorf("missing %d with %d alarms, want %d", s.MissingBytes, logs.Len(), c.missing)
 				}
+				if c.keep < 0 && c.missing > 0 { // all of it: readers and journal go on telling of it
+					if it, ok := w.keeper.item("n1", begin(1).Path); len(w.c.Paths()) != 0 || !ok || it.Bytes != c.missing || done != 0 {
+						t.Errorf("left: %v; the inventory has %+v, the journal was told %d times", w.c.Paths(), it, done)
+					}
+					return
+				}
 				if done != 1 {
 					t.Errorf("the journal was told %d times", done)
 				}
@@ -102,8 +108,8 @@ func TestWhatStaysInAFileOfADeadWriter(t *testing.T) {
 				if c.own {
 					chain = ownChain | 1
 				}
-				if m.Chain != chain || m.Reason != Reason || m.Category != "web" || m.Partition != hour00 || m.Sealed == 0 {
-					t.Errorf("manifest %+v", m)
+				if m.Chain != chain || m.Reason != Reason || m.Category != "web" || m.Partition != hour00 || m.Sealed == 0 || m.Missing != c.missing {
+					t.Errorf("manifest %+v, want %d bytes missing", m, c.missing)
 				}
 				if want := int64(len(c.data)) - c.keep; s.CutBytes != want || s.Repaired != 1 {
 					t.Errorf("stats %+v, want %d bytes cut", s, want)

@@ -28,6 +28,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 	"twinscribe/store/files"
@@ -258,9 +259,11 @@ func (r *Repairer) listed() {
 	for _, l := range r.lanes {
 		l.declare()
 	}
+	failpoint.Here("repair.declared")
 	for _, s := range r.o.Starts {
 		r.o.Keeper.End(s.Identity)
 	}
+	failpoint.Here("repair.starts-ended")
 }
 
 // earlier says whether a start is one of ours and dead.

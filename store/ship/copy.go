@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"twinscribe/buffer"
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 )
@@ -44,15 +45,19 @@ func (w *copier) ship(ctx context.Context, p *part) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("ship.written")
 	if err := w.commit.now(); err != nil {
 		return err
 	}
+	failpoint.Here("ship.committed")
 	if err := w.putManifest(ctx, p, m); err != nil {
 		return err
 	}
+	failpoint.Here("ship.manifest-placed")
 	if err := w.rename(ctx, p); err != nil {
 		return err
 	}
+	failpoint.Here("ship.renamed")
 	return w.readBack(ctx, p, m)
 }
 
@@ -82,6 +87,7 @@ func (w *copier) settle(ctx context.Context, p *part, size int64) error {
 		return fmt.Errorf("%w: it holds %s, and the segment %s", ErrConflict, sequences(m.Ranges), sequences(want.Ranges))
 	}
 	p.told = m
+	failpoint.Here("ship.found")
 	// A rename whose answer was lost may have come behind a second writing.
 	return w.call(ctx, func(ctx context.Context) error { return w.to.Cluster.Remove(ctx, p.open()) })
 }
@@ -113,6 +119,7 @@ func (w *copier) write(ctx context.Context, p *part) (m *catalog.Manifest, err e
 	if err := w.call(ctx, func(ctx context.Context) error { return w.to.Cluster.Remove(ctx, p.open()) }); err != nil {
 		return nil, err
 	}
+	failpoint.Here("ship.cleared")
 	var f cluster.File
 	err = w.call(ctx, func(ctx context.Context) (err error) {
 		f, err = w.to.Cluster.Create(ctx, p.open(), cluster.FileOptions{Begin: true, BlockSize: (p.bytes + blockUnit) / blockUnit * blockUnit})
@@ -121,6 +128,7 @@ func (w *copier) write(ctx context.Context, p *part) (m *catalog.Manifest, err e
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("ship.created")
 	defer func() {
 		if err != nil {
 			f.Abort()
@@ -132,6 +140,7 @@ func (w *copier) write(ctx context.Context, p *part) (m *catalog.Manifest, err e
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("ship.appended")
 	return m, w.call(ctx, f.Seal)
 }
 
@@ -234,6 +243,7 @@ func (w *copier) readBack(ctx context.Context, p *part, want *catalog.Manifest) 
 		return fmt.Errorf("%w: read back were %d messages in %d bytes of a file of %d, written %d in %d", ErrConflict, m.Messages, m.Bytes, size, want.Messages, want.Bytes)
 	}
 	p.told = m
+	failpoint.Here("ship.read-back")
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"twinscribe/buffer"
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -67,6 +68,7 @@ func (s *Shipper) prepare(ctx context.Context) error {
 	if err := vfs.MkdirAllSync(s.o.FS, s.o.Dir, folderPerm); err != nil {
 		return err
 	}
+	failpoint.Here("ship.folder-made")
 	l := look{Version: catalog.Version}
 	for _, seg := range s.o.Buffer.Segments() {
 		if identity(&seg) != s.o.Identity {
@@ -196,6 +198,7 @@ func (s *Shipper) goOn(it *intent, parts []*part) (*intent, Target, error) {
 	case to == nil:
 		return nil, Target{}, ErrWait
 	}
+	failpoint.Here("ship.to-be-moved")
 	it.leave(it.Cluster, parts)
 	it.Cluster = to.Cluster.Name()
 	it.Left = slices.DeleteFunc(it.Left, func(l leftover) bool { return l.Cluster == it.Cluster }) // it is written again
@@ -289,5 +292,6 @@ func (s *Shipper) forget(ctx context.Context, name string) error {
 	if err := s.o.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	failpoint.Here("ship.intent-removed")
 	return s.o.FS.SyncDir(s.o.Dir)
 }

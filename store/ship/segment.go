@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"twinscribe/buffer"
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -60,27 +61,34 @@ func (s *Shipper) shipSegment(ctx context.Context, seg *buffer.Segment) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Here("ship.surveyed")
 	it, to, err := s.decide(ctx, seg, parts)
 	if err != nil {
 		return err
 	}
+	failpoint.Here("ship.decided")
 	c := &commit{s: s, it: it}
 	if err := s.shipParts(ctx, seg, parts, &to, c); err != nil {
 		return err
 	}
+	failpoint.Here("ship.copied")
 	for _, p := range parts {
 		s.o.Keeper.PutAs(p.head.Identity, p.head.Partition, sealedItem(to.Cluster.Name(), p))
 	}
+	failpoint.Here("ship.copy-recorded")
 	if damaged != nil && !seg.Damaged {
 		return damaged // the buffer does not know of it, and would not keep a copy
 	}
 	for _, p := range parts {
 		s.o.Keeper.PutAs(p.head.Identity, p.head.Partition, shippedItem(seg, p))
 	}
+	failpoint.Here("ship.recorded")
 	s.flush(ctx, seg)
+	failpoint.Here("ship.flushed")
 	if err := s.o.Buffer.Shipped(seg.Name); err != nil {
 		return err
 	}
+	failpoint.Here("ship.marked")
 	s.shipped(seg, parts, to.Cluster.Name())
 	if err := s.forget(ctx, s.intentPath(seg.Name)); err != nil && ctx.Err() == nil {
 		s.failed("what a ship left behind cannot be removed yet", err)

@@ -46,7 +46,7 @@ func (s state) starts() ([]Start, error) {
 	list := make([]Start, 0, len(s.Starts))
 	for _, e := range s.Starts {
 		n, err := strconv.ParseUint(e.Start, 16, 32)
-		if err != nil || len(e.Start) != 8 || catalog.CheckAggregator(e.Aggregator) != nil {
+		if err != nil || e.Start != fmt.Sprintf("%08x", n) || catalog.CheckAggregator(e.Aggregator) != nil {
 			return nil, fmt.Errorf("%s: %s.%s is no start: the file is damaged; put a good copy in its place, or remove it to begin anew with another id",
 				StateFile, e.Aggregator, e.Start)
 		}
@@ -77,8 +77,10 @@ func load(fsys vfs.FS, dir string) (state, error) {
 			dir, StateFile, v.Version, Version)
 	case err == nil && v.Version < 1:
 		err = fmt.Errorf("version %d", v.Version)
-		fallthrough
-	case err != nil:
+	case err == nil && s.ID != "": // it goes into names of files
+		err = catalog.CheckAggregator(s.ID)
+	}
+	if err != nil {
 		return state{}, fmt.Errorf("state folder %s: %s is damaged (%w): put a good copy in its place, or remove it to begin anew with another id",
 			dir, StateFile, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/zap"
 
 	"twinscribe/buffer/vfs"
+	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 )
 
@@ -106,6 +107,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Here("state.locked")
 	d := &Dir{fs: fsys, path: dir, lock: lock, turn: make(chan struct{}, 1)}
 	if err := d.begin(o); err != nil {
 		lock.Close()
@@ -151,6 +153,7 @@ func (d *Dir) begin(o Options) error {
 		return err
 	}
 	d.state = s
+	failpoint.Here("state.counted")
 	return nil
 }
 

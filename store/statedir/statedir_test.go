@@ -192,6 +192,8 @@ func TestMistakesAreRefusedByName(t *testing.T) {
 		{"empty file", ``, "damaged"},
 		{"bad start", `{"version":1,"epoch":1,"starts":[{"aggregator":"ag1","epoch":1,"start":"xyz"}]}`, "ag1.xyz is no start"},
 		{"bad aggregator", `{"version":1,"epoch":1,"starts":[{"aggregator":"../x","epoch":1,"start":"00000001"}]}`, "is no start"},
+		{"start not as it is written", `{"version":1,"epoch":1,"starts":[{"aggregator":"ag1","epoch":1,"start":"7F3C91D2"}]}`, "ag1.7F3C91D2 is no start"},
+		{"kept id that no name can hold", `{"version":1,"id":"../x","epoch":1}`, `damaged (aggregator id "../x"`},
 		{"epoch at its end", `{"version":1,"epoch":4294967295}`, "epoch is at its end"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
