@@ -249,6 +249,7 @@ func (b *Buffer) copyTo(path, base string, from *io.SectionReader) error {
 	}
 	err := copyDurably(b.fs, path+extCopying, from)
 	if err == nil {
+		failpoint.Here("quarantine.copied")
 		err = b.fs.Rename(path+extCopying, path)
 	}
 	if err == nil {

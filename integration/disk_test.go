@@ -84,13 +84,15 @@ func stalledDisk(t *testing.T, n1, n2 *lab.Hadoop) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var fresh atomic.Int64 // how many categories there are beside the first
-	load := lab.Load{Addr: s.Thrift, Clients: 8, Batch: 20, Interval: 10 * time.Millisecond,
+	// What a disk that hangs has begun to write may be stored all the same.
+	load := lab.Load{Addr: s.Thrift, Clients: 8, Batch: 20, Interval: 10 * time.Millisecond, Once: true,
 		Message: func(c, n int) ([]byte, []byte) {
 			return fmt.Appendf(nil, "web%d", int64(n/20)%(1+fresh.Load())), lab.Line(c, n, size)
 		}}
 	done := make(chan []*lab.History, 1)
 	go func() { done <- load.Run(ctx) }()
 	time.Sleep(pick(1200*time.Millisecond, 5*time.Second))
+	onClusters(t, s)
 	one := newFreezer(n1)
 	defer one.set(false)
 	stop := make(chan struct{})
@@ -137,6 +139,25 @@ func stalledDisk(t *testing.T, n1, n2 *lab.Hadoop) {
 	t.Logf("table: 4 | the disk hangs for %v, N1 frozen too in the last third | %d OKs, p50 %v, slowest %v (bound %v); /readyz in %v; lost %d, twice %d",
 		released.Sub(from).Round(time.Second), n+later, p50.Round(time.Microsecond*100), max(longest, away).Round(time.Millisecond), bound(),
 		a.slowest.Round(time.Millisecond), b.Lost, b.Twice)
+}
+
+// onClusters waits until both clusters are healthy and one of them, not the buffer, takes what comes:
+// a cluster that has just been started may be too slow for the first batches.
+func onClusters(t *testing.T, s *lab.Server) {
+	t.Helper()
+	var before places
+	lab.Eventually(t, 60*time.Second, "messages go to a cluster", func() bool {
+		time.Sleep(300 * time.Millisecond)
+		var st status
+		s.Get("/v1/status", &st)
+		now := st.Totals.Stored
+		ok := before != nil && now["buffer"] == before["buffer"] && (now["n1"] != before["n1"] || now["n2"] != before["n2"])
+		for _, c := range st.Clusters {
+			ok = ok && c.State == "healthy"
+		}
+		before = now
+		return ok
+	})
 }
 
 // A sync fails once, the buffer's, the journal's or a folder's, whichever comes: what was written

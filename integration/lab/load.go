@@ -16,6 +16,7 @@ type Load struct {
 	Batch    int                                            // messages a call
 	Interval time.Duration                                  // between the calls of one client; 0: as fast as answers come
 	Limit    int                                            // messages a client; 0: until ctx ends
+	Once     bool                                           // what was answered TRY_LATER is not offered again: its fate is unknown
 	Message  func(client, n int) (category, message []byte) // message n of a client, from 0
 	Answered func(client, first, n int, took time.Duration) // an OK, if wanted
 }
@@ -25,7 +26,7 @@ type History struct {
 	Sent    int   // messages 0..Sent-1 were offered
 	Unknown []int // of these nobody knows: the answer was lost (they were not offered again)
 	OKs     []OK
-	Later   int // TRY_LATER answers; such calls were offered again
+	Later   int // TRY_LATER answers; such calls were offered again, but for Once
 	Longest time.Duration
 	Refused time.Duration // the slowest TRY_LATER took so long
 }
@@ -129,6 +130,10 @@ func (l Load) offer(ctx context.Context, c **Conn, entries []Entry, h *History) 
 		}
 		h.Later++
 		h.Refused = max(h.Refused, time.Since(sent))
+		if l.Once {
+			wait(ctx, 100*time.Millisecond)
+			return false, took
+		}
 		if ctx.Err() != nil {
 			return false, took
 		}
