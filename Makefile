@@ -40,7 +40,7 @@ unit: ## unit and contract tests
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
-	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 30m $(call packages,.*)
+	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 60m $(call packages,.*)
 
 .PHONY: test
 test: unit integration ## everything there is to test, short form; under 20 minutes on 2 cores
