@@ -5,6 +5,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -18,13 +19,22 @@ func bound() time.Duration { return pick(9*time.Second, 3*time.Second) }
 
 // Three DataNodes, hundreds of busy files, one DataNode killed, then one frozen: no file is lost
 // or reopened, and no OK is late.
+//
+// A JVM that meets its first broken pipelines loads and compiles what that takes, hundreds of
+// times slower than at the next ones, and here four of them share the machine: two of the
+// DataNodes are frozen once before anything is counted, as in a cluster that has been up for
+// more than a minute, and what is frozen at last is the one that was restarted. What the
+// rehearsals tear is told too.
 func TestProveDataNodes(t *testing.T) {
 	// Each DataNode writes a replica of every file, and for a moment two of them when pipelines are
 	// recovered: in the lab's usual heap it would do little else than collect garbage.
 	t.Setenv("HDFS_DN_OPTS", "-Xms512m -Xmx512m")
-	n1 := lab.StartHadoop(t, "N1", 3)
-	// Nothing but the faults has files begun anew: they are not sealed for readers meanwhile.
-	s := lab.NewServer(t, twoClusters(n1, nil, "visible_within: 10m\nlimits: {memory: 256MiB}\n"))
+	// The first slow answer in a DataNode's life has it load classes for a second, with all that
+	// answer waiting.
+	n1 := lab.StartHadoop(t, "N1", 3, "dfs.datanode.slow.io.warning.threshold.ms=60000")
+	// Nothing but the faults has files begun anew: neither a seal for readers nor a full hour.
+	conf := twoClusters(n1, nil, "visible_within: 10m\nlimits: {memory: 256MiB}\n")
+	s := lab.NewServer(t, strings.Replace(conf, "{files: {cluster: n1}}", "{files: {cluster: n1, partition: day}}", 1))
 	s.Start()
 	files := pick(100, 500)
 	const size = 200
@@ -40,59 +50,66 @@ func TestProveDataNodes(t *testing.T) {
 	go func() { done <- load.Run(ctx) }()
 	lab.Eventually(t, 60*time.Second, "all files open", func() bool { return s.Metric("twinscribe_files_open") >= float64(files) })
 	settled(t, s, 2*time.Minute) // what the burst of new files had to send elsewhere
-	time.Sleep(2 * time.Second)
+
 	hold := pick(8*time.Second, 20*time.Second)
-	type window struct {
-		name     string
-		from, to time.Time
+	freeze := func(who string) (end func()) {
+		pid := n1.Pid(who)
+		n1.Signal(pid, syscall.SIGSTOP)
+		return func() { n1.Signal(pid, syscall.SIGCONT) }
 	}
-	var windows []window
-	phase := func(name string) func() {
-		from := time.Now()
-		return func() { windows = append(windows, window{name, from, time.Now()}) }
+	kill := func(who string) (end func()) {
+		n1.Do(who, "kill")
+		return func() { n1.Do(who, "start") }
 	}
-	end := phase("no fault")
-	time.Sleep(hold)
-	end()
-	begunBefore, tornBefore := s.Metric("twinscribe_files_begun_total"), s.Metric("twinscribe_files_torn_total")
-
-	end = phase("one DataNode killed")
-	n1.Do("dn1", "kill")
-	time.Sleep(hold)
-	end()
-	n1.Do("dn1", "start")
-	n1.Wait(3)
-	settled(t, s, 2*time.Minute)
-	time.Sleep(pick(6*time.Second, 25*time.Second)) // blocks on two nodes are ended, the next ones begin on three
-
-	end = phase("one DataNode frozen")
-	pid := n1.Pid("dn2")
-	n1.Signal(pid, syscall.SIGSTOP)
-	time.Sleep(hold)
-	end()
-	torn, begun := s.Metric("twinscribe_files_torn_total")-tornBefore, s.Metric("twinscribe_files_begun_total")-begunBefore
-	n1.Signal(pid, syscall.SIGCONT)
-	n1.Wait(3)
+	type phase struct {
+		name      string
+		rehearsal bool
+		do        func(string) (end func())
+		who       string
+	}
+	type seen struct {
+		phase
+		from, to    time.Time
+		torn, begun float64
+	}
+	var all []seen
+	for _, p := range []phase{
+		{"rehearsal: one frozen", true, freeze, "dn3"},
+		{"rehearsal: another frozen", true, freeze, "dn1"},
+		{"no fault", false, func(string) func() { return func() {} }, ""},
+		{"one DataNode killed", false, kill, "dn1"},
+		{"one DataNode frozen", false, freeze, "dn1"},
+	} {
+		time.Sleep(pick(2*time.Second, 25*time.Second)) // blocks on two nodes are ended, the next ones begin on three
+		was := seen{phase: p, from: time.Now(), torn: s.Metric("twinscribe_files_torn_total"), begun: s.Metric("twinscribe_files_begun_total")}
+		end := p.do(p.who)
+		time.Sleep(hold)
+		was.to = time.Now()
+		was.torn, was.begun = s.Metric("twinscribe_files_torn_total")-was.torn, s.Metric("twinscribe_files_begun_total")-was.begun
+		all = append(all, was)
+		end()
+		n1.Wait(3)
+		settled(t, s, 2*time.Minute)
+	}
 	cancel()
 	hs := <-done
-	sent, unknown, later, _ := sumHistories(hs)
-	for _, w := range windows {
+	for _, w := range all {
 		n, p50, p99, longest := lab.Latency(hs, w.from, w.to)
-		t.Logf("%s: %d OKs, p50 %v, p99 %v, slowest %v", w.name, n, p50, p99, longest)
+		t.Logf("%s: %d OKs, p50 %v, p99 %v, slowest %v; files torn %.0f, begun anew %.0f", w.name, n, p50, p99, longest, w.torn, w.begun)
 		if longest >= bound() {
 			t.Errorf("%s: slowest OK %v, want under %v", w.name, longest, bound())
 		}
+		if (w.torn > 0 || w.begun > 0) && !w.rehearsal && !testing.Short() {
+			t.Errorf("%s: files torn %.0f, reopened %.0f, want none", w.name, w.torn, w.begun)
+		}
 	}
-	t.Logf("%d files, %d messages, TRY_LATER %d, unknown %d; files torn by the faults %.0f, begun anew %.0f; pipelines recovered %.0f, nodes replaced %.0f, fewest nodes behind an OK %.0f",
-		files, sent, later, unknown, torn, begun, s.Metric("twinscribe_cluster_events_total", `event="recoveries"`),
+	sent, unknown, later, _ := sumHistories(hs)
+	t.Logf("%d files, %d messages, TRY_LATER %d, unknown %d; pipelines recovered %.0f, nodes replaced %.0f, fewest nodes behind an OK %.0f",
+		files, sent, later, unknown, s.Metric("twinscribe_cluster_events_total", `event="recoveries"`),
 		s.Metric("twinscribe_cluster_events_total", `event="replaced"`), s.Metric("twinscribe_cluster_fewest_replicas"))
-	if (torn > 0 || begun > 0) && !testing.Short() {
-		t.Errorf("files torn %.0f, reopened %.0f, want none", torn, begun)
-	}
 	if f := s.Metric("twinscribe_cluster_fewest_replicas"); f < 2 {
 		t.Errorf("an OK with %v nodes, want min_replicas 2", f)
 	}
-	settled(t, s, 90*time.Second)
 	if code := s.Stop(); code != 0 {
 		t.Errorf("the server stopped with %d", code)
 	}

@@ -140,16 +140,17 @@ type Cluster struct {
 	replication atomic.Int32 // the NameNode's default, 0 before it was asked
 	plenty      plenty
 	alive       atomic.Int64 // when a file last got on, nanoseconds since 1970
+	gone        chan node    // nobody listens there any more
 
 	sayLost, sayShort, sayLease sometimes
 
-	wg     sync.WaitGroup // the keeper, probes, clean-ups
+	wg     sync.WaitGroup // the keepers, probes, clean-ups
 	mu     sync.Mutex
 	closed bool
 	files  map[*File]struct{} // open ones
 }
 
-// New makes a cluster. It connects to nothing. One goroutine serves it until Close.
+// New makes a cluster. It connects to nothing. Two goroutines serve it until Close.
 func New(o Options) (*Cluster, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", o.Name, err)
@@ -160,6 +161,7 @@ func New(o Options) (*Cluster, error) {
 		ob:      o.Observer,
 		log:     o.Log.With(zap.String("cluster", o.Name)),
 		life:    make(life),
+		gone:    make(chan node),
 		starts:  newPlaces(o.BlockStarts),
 		windows: make(chan *window, o.Appends),
 		files:   map[*File]struct{}{},
@@ -175,7 +177,8 @@ func New(o Options) (*Cluster, error) {
 		rpc:  newRPC(o.NameNodes, c.d, c.life, o.RPCTimeout, &c.count),
 		name: "twinscribe-" + o.Name + "-" + rand.Text(),
 	}
-	c.wg.Go(c.keep)
+	c.wg.Go(c.keepLease)
+	c.wg.Go(c.keepPipelines)
 	return c, nil
 }
 
@@ -216,7 +219,7 @@ func (c *Cluster) spawn(f func()) bool {
 	return true
 }
 
-// remember enters an open file for the keeper.
+// remember enters an open file for the keepers.
 func (c *Cluster) remember(f *File) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ type File struct {
 	abortOnce sync.Once
 
 	// turn holds one token. Who has it owns everything below: the one who calls
-	// the methods, or for a moment the keeper.
+	// the methods, or for a moment a keeper.
 	turn   chan struct{}
 	err    error // the first final one
 	sealed bool
@@ -105,7 +105,7 @@ func (f *File) hold(ctx context.Context) error {
 	default:
 	}
 	select {
-	case <-f.turn: // of the keeper, which has it for a moment
+	case <-f.turn: // of a keeper, which has it for a moment
 		return nil
 	case <-ctx.Done():
 		return over(ctx, "waiting for the file")

@@ -12,8 +12,8 @@ import (
 // DataNodes end after 60 s.
 const keepEvery = 10 * time.Second
 
-// keep serves all open files until the cluster is closed.
-func (c *Cluster) keep() {
+// keepLease renews the lease of all open files until the cluster is closed.
+func (c *Cluster) keepLease() {
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
@@ -22,13 +22,8 @@ func (c *Cluster) keep() {
 			return
 		case <-tick.C:
 		}
-		files := c.openFiles()
-		if len(files) == 0 {
-			continue
-		}
-		c.renew()
-		for _, f := range files {
-			f.beat()
+		if len(c.openFiles()) > 0 {
+			c.renew()
 		}
 	}
 }
@@ -44,15 +39,44 @@ func (c *Cluster) renew() {
 	}
 }
 
-// beat sends a heartbeat if nobody uses the file: a busy one needs none.
-func (f *File) beat() {
+// keepPipelines serves the pipelines without traffic until the cluster is closed:
+// it hears what DataNodes say there, hangs up where one is gone, and sends
+// heartbeats.
+func (c *Cluster) keepPipelines() {
+	tick := time.NewTicker(listenEvery)
+	defer tick.Stop()
+	var e ear
+	for beaten := time.Now(); ; {
+		select {
+		case <-c.life:
+			return
+		case n := <-c.gone:
+			c.hangUp(n)
+			continue
+		case <-tick.C:
+		}
+		for _, f := range e.speaking(c) {
+			f.idle(f.hear)
+		}
+		if time.Since(beaten) >= keepEvery {
+			beaten = time.Now()
+			for _, f := range c.openFiles() {
+				f.idle((*pipe).beat)
+			}
+		}
+	}
+}
+
+// idle calls do with the pipeline of a file that nobody uses; a busy one needs
+// neither heartbeats nor anybody to listen.
+func (f *File) idle(do func(*pipe)) {
 	select {
 	case <-f.turn:
 	default:
 		return
 	}
-	if f.pipe != nil && !f.torn && f.err == nil {
-		f.pipe.beat()
+	defer f.release()
+	if f.pipe != nil && !f.torn && f.err == nil && f.pipe.failed == nil {
+		do(f.pipe)
 	}
-	f.release()
 }

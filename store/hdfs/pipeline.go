@@ -39,6 +39,7 @@ func opHeader(b block, token []byte, client string) []byte {
 // leaves it whole: whatever was under way can be gone on with.
 type pipe struct {
 	conn  net.Conn
+	fd    int32 // of conn's socket, only to see whether something has arrived; -1: it has none
 	nodes int
 	seq   int64 // of the last packet made
 	acked int64 // offset in the block up to which every DataNode has it
@@ -49,7 +50,7 @@ type pipe struct {
 
 	heard    time.Time // when a DataNode last gave a sign of life
 	answered time.Time // when it last acknowledged bytes
-	failed   error     // what a heartbeat met; for the next one who uses the pipe
+	failed   error     // what was met while nobody waited; for the next one who uses the pipe
 
 	r, w int
 	buf  [512]byte // answers read, r to w not yet used
@@ -165,17 +166,9 @@ func (p *pipe) last() error {
 	return p.control(putHeader(p.ctl[:0], p.acked, p.seq, 0, true, false))
 }
 
-// beat sends a packet that only says that we live, and takes what came for the
-// ones before it, so that it does not pile up.
+// beat sends a packet that only says that we live. What comes for it is heard.
 func (p *pipe) beat() {
-	if p.failed != nil {
-		return
-	}
-	err := p.wait(-1, time.Now().Add(time.Millisecond))
-	if isTimeout(err) {
-		err = p.control(putHeader(p.ctl[:0], 0, beatSeq, 0, false, false))
-	}
-	p.failed = err
+	p.failed = p.control(putHeader(p.ctl[:0], 0, beatSeq, 0, false, false))
 }
 
 // control sends a few bytes, which fit into the socket of a connection that is
@@ -234,7 +227,7 @@ func (c *Cluster) open(ctx context.Context, s *setup, need int, judge func([]int
 	if err != nil {
 		return nil, blame(err)
 	}
-	p := &pipe{conn: conn, nodes: len(s.nodes), acked: s.block.size, heard: time.Now()}
+	p := &pipe{conn: conn, fd: descriptor(conn), nodes: len(s.nodes), acked: s.block.size, heard: time.Now()}
 	m, err := p.ask(ctx, s.encode(c.nn.name), q)
 	if err == nil {
 		err = s.answer(m)

@@ -57,6 +57,12 @@ func (h *nodeHealth) probe(n node) *probe {
 			h.exclude(n, dead)
 		}
 		close(p.done)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			select {
+			case h.c.gone <- n:
+			case <-h.c.life:
+			}
+		}
 		if err != nil {
 			h.c.spawn(func() { h.watch(n) })
 		}
