@@ -86,32 +86,37 @@ func TestConnectionThatADataNodeEndedIsNoFailureForTheNextSeal(t *testing.T) {
 	})
 }
 
-// On real sockets one call finds those that speak.
-func TestEarHearsSocketsThatSpeak(t *testing.T) {
+// sockets makes a cluster of n files with pipelines to a listener, and answers
+// its ends of them.
+func sockets(t testing.TB, n int) (c *Cluster, files []*File, there []net.Conn) {
+	t.Helper()
 	in, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
-	c := &Cluster{files: map[*File]struct{}{}}
-	var there []net.Conn
-	var files []*File
-	for range 3 {
+	t.Cleanup(func() { in.Close() })
+	c = &Cluster{files: map[*File]struct{}{}}
+	for range n {
 		here, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", in.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer here.Close()
+		t.Cleanup(func() { here.Close() })
 		conn, err := in.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { conn.Close() })
 		f := newFile(c, "_f", 1, 3, 1, 1)
 		f.pipeNow.Store(&pipe{conn: here, fd: descriptor(here)})
 		c.files[f] = struct{}{}
 		there, files = append(there, conn), append(files, f)
 	}
+	return c, files, there
+}
+
+func TestEarHearsSocketsThatSpeak(t *testing.T) {
+	c, files, there := sockets(t, 3)
 	var e ear
 	if fs := e.speaking(c); len(fs) != 0 {
 		t.Fatalf("%d files speak", len(fs))
@@ -132,4 +137,16 @@ func TestEarHearsSocketsThatSpeak(t *testing.T) {
 	if descriptor(struct{ net.Conn }{}) != -1 {
 		t.Error("what is no socket has a descriptor")
 	}
+}
+
+// What listening to 1,000 idle pipelines takes, 20 times a second.
+func BenchmarkListen(b *testing.B) {
+	c, _, _ := sockets(b, 1000)
+	var e ear
+	for b.Loop() {
+		if fs := e.speaking(c); len(fs) != 0 {
+			b.Fatalf("%d files speak", len(fs))
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()/float64(b.N)/listenEvery.Seconds()*100, "%core")
 }
