@@ -253,7 +253,6 @@ func (b *Buffer) copyTo(path, base string, from *io.SectionReader) error {
 		err = b.fs.Rename(path+extCopying, path)
 	}
 	if err == nil {
-		failpoint.Here("quarantine.copied")
 		err = b.fs.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
