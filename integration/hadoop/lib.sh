@@ -60,7 +60,16 @@ dn_port() { echo $((BASE + 10*$1)); }
 
 classpath() { echo "$DIR/conf:$HDFS_LIB/*"; }
 
-alive() { [ -s "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null && [ "$(ps -o stat= -p "$(cat "$1")" | cut -c1)" != Z ]; }
+# When a process began, by the kernel's clock; nothing for one that has ended. The number alone may be another's by now,
+# also a thread's: a DataNode of hundreds of files uses up all there are within minutes.
+began() {
+  local s
+  s=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  read -r -a s <<<"${s##*) }"
+  [ "${s[0]}" = Z ] || echo "${s[19]}"
+}
+note() { echo "$1" >"$2"; began "$1" >"$2.began"; } # PID FILE
+alive() { local b; [ -s "$1" ] && b=$(began "$(<"$1")") && [ -n "$b" ] && [ "$b" = "$(cat "$1.began" 2>/dev/null)" ]; }
 
 # Which of a pair it is: both have the same host, so that the NameNode cannot tell by its address.
 nn_id() { ! is_ha || echo "-Ddfs.ha.namenode.id=$1"; }
@@ -69,7 +78,7 @@ start_nn() { # nn or nn2
   alive "$DIR/$w.pid" && return 0
   # shellcheck disable=SC2046,SC2086
   setsid $JAVA $JVM_COMMON $HDFS_NN_OPTS -Dproc=$C-$w -cp "$(classpath)" \
-    org.apache.hadoop.hdfs.server.namenode.NameNode $(nn_id "$w") >>"$DIR/$w.log" 2>&1 </dev/null 9>&- 8>&- & echo $! >"$DIR/$w.pid"
+    org.apache.hadoop.hdfs.server.namenode.NameNode $(nn_id "$w") >>"$DIR/$w.log" 2>&1 </dev/null 9>&- 8>&- & note $! "$DIR/$w.pid"
 }
 start_dn() { # i
   local i=$1 d p; d=$(dn_dir "$i"); p=$(dn_port "$i"); mkdir -p "$d"
@@ -79,7 +88,7 @@ start_dn() { # i
     org.apache.hadoop.hdfs.server.datanode.DataNode \
     -Ddfs.datanode.data.dir="file://$d/data" -Ddfs.datanode.hostname=127.0.0.1 \
     -Ddfs.datanode.address=${HDFS_DN_HOST:-127.0.0.1}:$p -Ddfs.datanode.http.address=127.0.0.1:$((p+1)) \
-    -Ddfs.datanode.ipc.address=127.0.0.1:$((p+2)) >>"$d/dn.log" 2>&1 </dev/null 9>&- 8>&- & echo $! >"$d/dn.pid"
+    -Ddfs.datanode.ipc.address=127.0.0.1:$((p+2)) >>"$d/dn.log" 2>&1 </dev/null 9>&- 8>&- & note $! "$d/dn.pid"
 }
 
 jmx() { curl -s -m 2 "http://127.0.0.1:$(nn_http "$1")/jmx?qry=Hadoop:service=NameNode,name=$2"; } # nn|nn2 bean
