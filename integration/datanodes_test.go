@@ -28,7 +28,8 @@ func bound() time.Duration { return pick(9*time.Second, 3*time.Second) }
 func TestProveDataNodes(t *testing.T) {
 	// Each DataNode writes a replica of every file, and for a moment two of them when pipelines are
 	// recovered: in the lab's usual heap it would do little else than collect garbage.
-	t.Setenv("HDFS_DN_OPTS", "-Xms512m -Xmx512m")
+	// So would it write nothing but the traces of two thousand threads that lost their connection.
+	t.Setenv("HDFS_DN_OPTS", "-Xms512m -Xmx512m -Ddatanode.log=FATAL")
 	// The first slow answer in a DataNode's life has it load classes for a second, with all that
 	// answer waiting.
 	n1 := lab.StartHadoop(t, "N1", 3, "dfs.datanode.slow.io.warning.threshold.ms=60000")

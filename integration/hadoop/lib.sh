@@ -9,7 +9,7 @@ HDFS_VERSION=$(sed -n 's:.*<hadoop.version>\(.*\)</hadoop.version>.*:\1:p' "$her
 HDFS_LAB=${HDFS_LAB:-$(cd "$here/../.." && pwd)/.lab}
 case $HDFS_LAB in /*) ;; *) HDFS_LAB=$PWD/$HDFS_LAB ;; esac
 HDFS_LIB=${HDFS_LIB:-$HOME/.cache/hdfs-lib-$HDFS_VERSION}
-JVM_COMMON="--add-opens=java.base/java.lang=ALL-UNNAMED -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIPv4Stack=true -XX:-UsePerfData"
+JVM_COMMON="--add-opens=java.base/java.lang=ALL-UNNAMED -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k -Djava.net.preferIPv4Stack=true -XX:-UsePerfData -Ddatanode.log=ERROR"
 HDFS_NN_OPTS=${HDFS_NN_OPTS:--Xms64m -Xmx192m}
 HDFS_DN_OPTS=${HDFS_DN_OPTS:--Xms32m -Xmx128m}
 HDFS_CLI_OPTS=${HDFS_CLI_OPTS:--Xmx192m}
