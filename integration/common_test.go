@@ -214,3 +214,13 @@ func readAll(t *testing.T, s *lab.Server, hs []*lab.History, size int) lab.Books
 	}
 	return b
 }
+
+// readOnce is readAll in which nothing may be lost or stand twice, by its histories and by sequence.
+func readOnce(t *testing.T, s *lab.Server, hs []*lab.History, size int) lab.Books {
+	t.Helper()
+	b := readAll(t, s, hs, size)
+	t.Logf("twinscribe read: %v", b)
+	b.MustBalance(t)
+	bySequence(t, s)
+	return b
+}

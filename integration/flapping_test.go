@@ -191,7 +191,7 @@ func (w *flapWatch) look(s *lab.Server, last *snapshot, files *int) {
 	if err == nil {
 		err = now.check()
 	}
-	page, err2 := metricsText(s)
+	page, err2 := s.TryPage("/metrics")
 	at := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -172,24 +170,10 @@ func shown(t *testing.T, s *lab.Server) {
 	}
 	var st map[string]any
 	s.Get("/v1/status", &st)
-	for line := range strings.Lines(metrics(t, s)) {
+	for line := range strings.Lines(s.Page("/metrics")) {
 		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "go_") && !strings.HasPrefix(line, "process_") && !strings.HasPrefix(line, "promhttp_") &&
 			!strings.HasPrefix(line, "twinscribe_") {
 			t.Errorf("a line of the metrics that the server did not write: %.200q", line)
 		}
 	}
-}
-
-func metrics(t *testing.T, s *lab.Server) string {
-	t.Helper()
-	r, err := http.Get("http://" + s.HTTP + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

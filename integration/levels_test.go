@@ -6,8 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -110,7 +108,7 @@ func (w *bookWatch) lasted() time.Duration { return w.to.Sub(w.from) }
 
 // sample asks the process, from within and from outside.
 func sample(s *lab.Server) (l levels, err error) {
-	page, err := metricsText(s)
+	page, err := s.TryPage("/metrics")
 	if err != nil {
 		return l, err
 	}
@@ -135,17 +133,6 @@ func sample(s *lab.Server) (l levels, err error) {
 		}
 	}
 	return l, nil
-}
-
-// metricsText is the page of the metrics, for goroutines that cannot end the test.
-func metricsText(s *lab.Server) (string, error) {
-	r, err := http.Get("http://" + s.HTTP + "/metrics")
-	if err != nil {
-		return "", err
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	return string(b), err
 }
 
 // sumOf adds up a metric's samples.

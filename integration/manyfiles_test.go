@@ -5,8 +5,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +40,7 @@ func TestProveManyFiles(t *testing.T) {
 	cancel()
 	hs := <-done
 	time.Sleep(time.Second)
-	stacks := goroutines(t, s)
+	stacks := strings.Split(strings.TrimSpace(s.Page("/debug/pprof/goroutine?debug=2")), "\n\n")
 	inWrite := 0
 	for _, g := range stacks {
 		if strings.Contains(g, "twinscribe/store/hdfs.") || strings.Contains(g, "twinscribe/store/files.") {
@@ -93,18 +91,4 @@ func connections(t *testing.T, pid, port int) int {
 		}
 	}
 	return n
-}
-
-func goroutines(t *testing.T, s *lab.Server) []string {
-	t.Helper()
-	r, err := http.Get("http://" + s.HTTP + "/debug/pprof/goroutine?debug=2")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(strings.TrimSpace(string(b)), "\n\n")
 }

@@ -58,7 +58,7 @@ func names(t *testing.T, n1 *lab.Hadoop) {
 	end := time.Now()
 	_, p99names, longest := c.latency()
 	high, _ := memoryOf(t, s.Pid())
-	page := metricsPage(t, s)
+	page := s.Page("/metrics")
 	labels := map[string]bool{}
 	for line := range strings.Lines(page) {
 		if rest, ok := strings.CutPrefix(line, `twinscribe_offered_messages_total{category="`); ok {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -217,7 +216,7 @@ func memoryOf(t *testing.T, pid int) (high, now int64) {
 func metricsOf(t *testing.T, s *lab.Server, names ...string) string {
 	t.Helper()
 	var found []string
-	for line := range strings.Lines(metricsPage(t, s)) {
+	for line := range strings.Lines(s.Page("/metrics")) {
 		for _, n := range names {
 			if strings.HasPrefix(line, n) && !strings.HasSuffix(line, " 0\n") {
 				found = append(found, strings.TrimPrefix(strings.TrimSpace(line), "twinscribe_"))
@@ -225,19 +224,4 @@ func metricsOf(t *testing.T, s *lab.Server, names ...string) string {
 		}
 	}
 	return strings.Join(found, ", ")
-}
-
-// metricsPage is /metrics.
-func metricsPage(t *testing.T, s *lab.Server) string {
-	t.Helper()
-	r, err := http.Get("http://" + s.HTTP + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

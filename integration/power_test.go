@@ -158,10 +158,8 @@ func TestProve3PowerCut(t *testing.T) {
 		acked += len(h.Acked())
 		unknown += len(h.Unknown)
 	}
-	b := readAll(t, s, hs, size)
-	t.Logf("twinscribe read: %v; settled %v after both were up", b, settledIn.Round(time.Millisecond))
-	b.MustBalance(t)
-	bySequence(t, s)
+	b := readOnce(t, s, hs, size)
+	t.Logf("settled %v after both were up", settledIn.Round(time.Millisecond))
 	if !testing.Short() {
 		for i := range 3 {
 			category := fmt.Sprintf("web%d", i)

@@ -63,9 +63,7 @@ func TestProve2Kill9(t *testing.T) {
 	if code := s.Stop(); code != 0 {
 		t.Errorf("the server stopped with %d", code)
 	}
-	b := readAll(t, s, hs, size)
-	b.MustBalance(t)
-	bySequence(t, s)
+	b := readOnce(t, s, hs, size)
 	sent, unknown, later, longest := sumHistories(hs)
 	t.Logf("%d messages, unknown %d, TRY_LATER %d, slowest OK %v; read: %v", sent, unknown, later, longest, b)
 	t.Logf("table: 2 | kill -9 at %d fail points | least hits of a point %d (want %d), kills %d, N1 away %d times, %v", len(points),

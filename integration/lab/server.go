@@ -276,36 +276,43 @@ func (s *Server) Get(path string, v any) {
 
 // TryGet is Get for a server that may be away.
 func (s *Server) TryGet(path string, v any) error {
+	b, err := s.TryPage(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(b), v)
+}
+
+// Page is what the HTTP side answers.
+func (s *Server) Page(path string) string {
+	s.t.Helper()
+	page, err := s.TryPage(path)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return page
+}
+
+// TryPage is Page for a server that may be away, and for goroutines that cannot end the test.
+func (s *Server) TryPage(path string) (string, error) {
 	c := http.Client{Timeout: 10 * time.Second}
 	r, err := c.Get("http://" + s.HTTP + path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer r.Body.Close()
 	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		return err
+	if err == nil && r.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s %s", path, r.Status, b)
 	}
-	if r.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s %s", path, r.Status, b)
-	}
-	return json.Unmarshal(b, v)
+	return string(b), err
 }
 
 // Metric is the sum of a metric's samples whose labels hold all of the given texts, such as `place="n1"`.
 func (s *Server) Metric(name string, labels ...string) float64 {
 	s.t.Helper()
-	r, err := http.Get("http://" + s.HTTP + "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	var sum float64
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(s.Page("/metrics")) {
 		rest, ok := strings.CutPrefix(line, name)
 		if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
 			continue

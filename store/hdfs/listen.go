@@ -69,9 +69,7 @@ func (f *File) hear(p *pipe) {
 		return
 	}
 	for _, i := range bad.nodes {
-		if i < len(f.nodes) {
-			f.c.nodes.probe(f.nodes[i]) // if nobody listens there any more, all learn it
-		}
+		f.c.nodes.probe(f.nodes[i]) // if nobody listens there any more, all learn it
 	}
 }
 
