@@ -2,7 +2,7 @@
 
 // Package integration holds the proofs: each starts real NameNodes and
 // DataNodes and the built binary, breaks something, and counts every message.
-// `make test` runs their short forms, `make prove` the long ones.
+// `make test` runs their short forms, `make prove` and `make prove-named` the long ones.
 package integration
 
 import (

@@ -73,18 +73,23 @@ alive() { local b; [ -s "$1" ] && b=$(began "$(<"$1")") && [ -n "$b" ] && [ "$b"
 
 # Which of a pair it is: both have the same host, so that the NameNode cannot tell by its address.
 nn_id() { ! is_ha || echo "-Ddfs.ha.namenode.id=$1"; }
+# A process group for each daemon: what ends a script's group leaves it alone. Not a session: with the kernel's autogroups
+# (kernel.sched_autogroup_enabled) each session has the same share of the processors, however much its threads have to do.
+set -m
 start_nn() { # nn or nn2
   local w=$1
   alive "$DIR/$w.pid" && return 0
   # shellcheck disable=SC2046,SC2086
-  setsid $JAVA $JVM_COMMON $HDFS_NN_OPTS -Dproc=$C-$w -cp "$(classpath)" \
+  $JAVA $JVM_COMMON $HDFS_NN_OPTS -Dproc=$C-$w -cp "$(classpath)" \
     org.apache.hadoop.hdfs.server.namenode.NameNode $(nn_id "$w") >>"$DIR/$w.log" 2>&1 </dev/null 9>&- 8>&- & note $! "$DIR/$w.pid"
 }
+# Hundreds of a DataNode's threads want the processors at once when another one dies. They have machines of their own
+# elsewhere: here they let those go first that would not share them, the NameNode and what is tested.
 start_dn() { # i
   local i=$1 d p; d=$(dn_dir "$i"); p=$(dn_port "$i"); mkdir -p "$d"
   alive "$d/dn.pid" && return 0
   # shellcheck disable=SC2086
-  setsid $JAVA $JVM_COMMON $HDFS_DN_OPTS -Dproc=$C-dn$i -cp "$(classpath)" \
+  nice -n 10 $JAVA $JVM_COMMON $HDFS_DN_OPTS -Dproc=$C-dn$i -cp "$(classpath)" \
     org.apache.hadoop.hdfs.server.datanode.DataNode \
     -Ddfs.datanode.data.dir="file://$d/data" -Ddfs.datanode.hostname=127.0.0.1 \
     -Ddfs.datanode.address=${HDFS_DN_HOST:-127.0.0.1}:$p -Ddfs.datanode.http.address=127.0.0.1:$((p+1)) \

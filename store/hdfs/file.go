@@ -344,7 +344,9 @@ func (f *File) look(ctx context.Context) error {
 	}
 	if f.pipe.heard.After(f.q.heard) {
 		f.q.heard = f.pipe.heard
+		hear(f.nodes, f.pipe.heard)
 	}
+	f.c.nodes.suspect(f.nodes) //nolint:contextcheck // a probe is everybody's, and ends with the cluster
 	if err := f.c.nodes.known(f.nodes, f.min, dead); err != nil {
 		return err
 	}

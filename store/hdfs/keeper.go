@@ -55,9 +55,7 @@ func (c *Cluster) keepPipelines() {
 			continue
 		case <-tick.C:
 		}
-		for _, f := range e.speaking(c) {
-			f.idle(f.hear)
-		}
+		c.listen(&e)
 		if time.Since(beaten) >= keepEvery {
 			beaten = time.Now()
 			for _, f := range c.openFiles() {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,6 +21,11 @@ const listenEvery = 50 * time.Millisecond
 
 // hearFor bounds the wait for the rest of what has begun to arrive.
 const hearFor = 100 * time.Microsecond
+
+// manyLost is how many pipelines without traffic that fail within listenEvery
+// because of one node speak for its end: nothing was sent that it could have
+// refused.
+const manyLost = 5
 
 // An ear finds the pipelines on which something has arrived with one call for
 // all of them, and without a goroutine for each.
@@ -56,26 +62,47 @@ func (e *ear) speaking(c *Cluster) []*File {
 	return e.files[:n]
 }
 
+// listen hears what DataNodes say on pipelines without traffic. The nodes that
+// failed are asked, and where many at once have lost their connections to one,
+// it is taken for gone until it answers: a process that ends closes them one by
+// one, and the socket on which it could refuse last.
+func (c *Cluster) listen(e *ear) {
+	lost := map[string]int{}
+	for _, f := range e.speaking(c) {
+		var bad []node
+		f.idle(func(p *pipe) { bad = f.hear(p) })
+		for _, n := range bad {
+			c.nodes.probe(n) // if nobody listens there any more, all learn it
+			if lost[n.addr]++; lost[n.addr] == manyLost && c.nodes.vanished(n) {
+				c.log.Warn("a DataNode has lost many connections at once: going on without it until it answers", zap.String("node", n.addr))
+				c.hangUp(n)
+			}
+		}
+	}
+}
+
 // hear takes what has arrived on a pipeline of f. One that has failed is closed
-// at once, and the nodes to blame are asked.
-func (f *File) hear(p *pipe) {
+// at once; the answer is the nodes to blame.
+func (f *File) hear(p *pipe) []node {
 	// A seal that was broken off waits for the last packet's, behind which the DataNode closes.
 	if p.count > 0 || p.hear() == nil {
-		return
+		return nil
 	}
 	p.close()
 	var bad *nodeError
 	if !errors.As(blame(p.failed), &bad) {
-		return
+		return nil
 	}
-	for _, i := range bad.nodes {
-		f.c.nodes.probe(f.nodes[i]) // if nobody listens there any more, all learn it
+	ns := make([]node, len(bad.nodes))
+	for i, at := range bad.nodes {
+		ns[i] = f.nodes[at]
 	}
+	return ns
 }
 
-// hangUp closes the pipelines without traffic of which n, where nobody listens
-// any more, was one: before their DataNodes find out, and so that their files
-// know it before they send.
+// hangUp closes the pipelines without traffic of which n, which is gone, was one:
+// before their DataNodes find out, and so that their files know it before they
+// send.
 func (c *Cluster) hangUp(n node) {
 	for _, f := range c.openFiles() {
 		f.idle(func(p *pipe) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +62,93 @@ func TestFilesOfANodeThatIsGoneKnowItBeforeTheySend(t *testing.T) {
 		}
 		if n := l.count("recoveries"); n != int64(len(fs)) {
 			t.Errorf("%d recoveries, want %d", n, len(fs))
+		}
+	})
+}
+
+// appended makes n files, and counts those whose pipelines have failed: of which
+// DataNode 1 was the first node, and the others.
+func appended(l *lab, n int) (fs []*File, failed func() (here, elsewhere int)) {
+	for i := range n {
+		f := l.begun(fmt.Sprintf("_%d", i))
+		l.append(f, []byte("x"))
+		fs = append(fs, f)
+	}
+	return fs, func() (here, elsewhere int) {
+		for _, f := range fs {
+			switch {
+			case f.pipeNow.Load().failed == nil:
+			case f.nodes[0].addr == l.h.DN(1).Addr():
+				here++
+			default:
+				elsewhere++
+			}
+		}
+		return here, elsewhere
+	}
+}
+
+// A process that ends goes on taking connections while it breaks off others.
+func TestNodeThatLosesManyConnectionsIsTakenForGoneUntilItAnswers(t *testing.T) {
+	bubble(t, hdfstest.Options{}, Options{}, func(l *lab) {
+		fs, failed := appended(l, 30)
+		n := l.h.DN(1)
+		n.Freeze()
+		n.Drop(manyLost)
+		time.Sleep(2 * listenEvery) // less than any probe takes
+		if here, elsewhere := failed(); here <= manyLost || here+elsewhere != len(fs) {
+			t.Fatalf("%d and %d pipelines are hung up of %d, all of which go through the node", here, elsewhere, len(fs))
+		}
+		start := time.Now()
+		for _, f := range fs {
+			l.append(f, []byte("y"))
+			if f.Replicas() != 2 {
+				t.Fatalf("%d replicas", f.Replicas())
+			}
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("appends waited %v for a probe of the node", d)
+		}
+		n.Thaw()
+		time.Sleep(2 * time.Second)
+		if ns := l.c.nodes.avoid(refused); len(ns) != 0 {
+			t.Errorf("%d nodes avoided although all answer", len(ns))
+		}
+		for i, f := range fs {
+			l.seal(f)
+			l.holds(fmt.Sprintf("/logs/_%d", i), []byte("xy"), 2)
+		}
+	})
+}
+
+func TestFewLostConnectionsCostTheOthersNothing(t *testing.T) {
+	bubble(t, hdfstest.Options{}, Options{}, func(l *lab) {
+		fs, failed := appended(l, 30)
+		l.h.DN(1).Drop(manyLost - 1)
+		time.Sleep(10 * listenEvery)
+		if here, elsewhere := failed(); here != manyLost-1 || elsewhere != 0 {
+			t.Errorf("%d and %d pipelines failed, want the %d lost ones", here, elsewhere, manyLost-1)
+		}
+		for _, f := range fs {
+			l.append(f, []byte("y"))
+		}
+		if ns := l.c.nodes.avoid(dead); len(ns) != 0 {
+			t.Errorf("%d nodes taken for dead", len(ns))
+		}
+	})
+}
+
+func TestProbeThatIsBrokenOffAsksAgainAtOnce(t *testing.T) {
+	bubble(t, hdfstest.Options{}, Options{}, func(l *lab) {
+		l.append(l.begun("_f"), []byte("x"))
+		n := l.h.DN(1)
+		n.Freeze()
+		start := time.Now()
+		time.AfterFunc(100*time.Millisecond, n.Kill)
+		err := l.c.ask(node{addr: n.Addr()}, make(chan struct{}))
+		wantErr(t, err, syscall.ECONNREFUSED)
+		if d := time.Since(start); d != 100*time.Millisecond {
+			t.Errorf("it took %v", d)
 		}
 	})
 }

@@ -66,8 +66,11 @@ func (h *nodeHealth) know(ns []node) {
 
 // hear notes that every node of a pipeline answered.
 func hear(ns []node, at time.Time) {
+	t := at.UnixNano()
 	for i := range ns {
-		ns[i].heard.Store(at.UnixNano())
+		if ns[i].heard.Load() < t {
+			ns[i].heard.Store(t)
+		}
 	}
 }
 
@@ -89,7 +92,28 @@ func (h *nodeHealth) exclude(n node, why proof) {
 	defer h.mu.Unlock()
 	h.tidy()
 	h.bad[n.addr] = badNode{n, max(why, h.bad[n.addr].why), time.Now().Add(avoidFor)}
+	if p := h.probes[n.addr]; p != nil && why >= quiet {
+		p.decide()
+	}
 	h.tidy()
+}
+
+// vanished notes that n has lost many connections at once, and says whether that
+// is news. It is taken back as soon as n answers.
+func (h *nodeHealth) vanished(n node) bool {
+	h.mu.Lock()
+	known, heard := h.bad[n.addr].why == dead, h.heard[n.addr]
+	h.mu.Unlock()
+	if known {
+		return false
+	}
+	if heard != nil {
+		heard.Store(0) // what it said before excuses it no more
+	}
+	h.exclude(n, dead)
+	h.gone.Store(time.Now().UnixNano())
+	h.c.spawn(func() { h.watch(n) })
+	return true
 }
 
 // clear takes back that n does not answer.
@@ -172,23 +196,34 @@ func (h *nodeHealth) living(ns []node, need int, even proof) []node {
 }
 
 // settle waits for the questions that others have asked nodes of ns just now,
-// half a probe at most: what is sent through a node that is lost has to be sent
-// again, under a recovery that cannot wait.
+// unless as much is known without them: what is sent through a node that is lost
+// has to be sent again, under a recovery that cannot wait.
 func (h *nodeHealth) settle(ctx context.Context, ns []node) {
 	if h.asking.Load() == 0 {
 		return
 	}
 	for _, n := range ns {
 		h.mu.Lock()
-		p := h.probes[n.addr]
+		p, known := h.probes[n.addr], h.bad[n.addr].why >= quiet
 		h.mu.Unlock()
-		if p == nil {
+		if p == nil || known {
 			continue
 		}
 		select {
-		case <-p.half:
+		case <-p.decided:
 		case <-p.done:
 		case <-ctx.Done():
+		}
+	}
+}
+
+// suspect begins to ask the nodes of which nobody has heard for a slice. Nobody
+// sends through them meanwhile, and when the silence has lasted node_timeout half
+// of that probe is over.
+func (h *nodeHealth) suspect(ns []node) {
+	for _, n := range ns {
+		if time.Since(time.Unix(0, n.heard.Load())) >= slice {
+			h.probe(n)
 		}
 	}
 }

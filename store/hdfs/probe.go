@@ -3,6 +3,7 @@ package hdfs
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -12,10 +13,12 @@ import (
 // It takes node_timeout at most, with a second connection after half of it,
 // since the first packet of a connect may be lost.
 type probe struct {
-	half  chan struct{} // closed when half of its time is over
-	done  chan struct{} // closed at the end
-	ended time.Time     // under nodeHealth.mu
-	err   error         // when done is closed; nil: the node lives
+	half    chan struct{} // closed when half of its time is over
+	done    chan struct{} // closed at the end
+	decided chan struct{} // closed when something else speaks against the node
+	decide  func()        // closes decided, once
+	ended   time.Time     // under nodeHealth.mu
+	err     error         // when done is closed; nil: the node lives
 }
 
 // answer is nil when the node has answered, errSilent as long as it has not.
@@ -35,7 +38,8 @@ func (h *nodeHealth) probe(n node) *probe {
 	if p := h.probes[n.addr]; p != nil && (p.ended.IsZero() || time.Since(p.ended) <= h.c.o.NodeTimeout/2) {
 		return p
 	}
-	p := &probe{half: make(chan struct{}), done: make(chan struct{})}
+	p := &probe{half: make(chan struct{}), done: make(chan struct{}), decided: make(chan struct{})}
+	p.decide = sync.OnceFunc(func() { close(p.decided) })
 	h.probes[n.addr] = p
 	h.asking.Add(1)
 	ok := h.c.spawn(func() {
@@ -93,7 +97,9 @@ func (h *nodeHealth) watch(n node) {
 }
 
 // ask is one probe. It closes half when half of its time is over and no answer
-// has come, or the answer is no. Its error is ECONNREFUSED where nobody listens.
+// has come. Its error is ECONNREFUSED where nobody listens. A connection that is
+// broken off says little: one that waits to be accepted is, when a process ends
+// whose other connections have broken long before. So it is asked again at once.
 func (c *Cluster) ask(n node, half chan<- struct{}) error {
 	c.count.probes.Add(1)
 	limit := c.o.NodeTimeout
@@ -101,23 +107,29 @@ func (c *Cluster) ask(n node, half chan<- struct{}) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	answers := make(chan error, 2)
+	answers := make(chan error, 3)
 	try := func() { wg.Go(func() { answers <- c.tryNode(ctx, n) }) }
 	try()
 	t := time.NewTimer(limit / 2)
 	defer t.Stop()
-	for tries, failed := 1, 0; ; {
+	var again, halved bool
+	for waiting := 1; ; {
 		select {
 		case <-t.C:
 			close(half)
+			halved = true
 			try()
-			tries++
+			waiting++
 		case err := <-answers:
-			if err == nil {
-				return nil
-			}
-			failed++
-			if errors.Is(err, syscall.ECONNREFUSED) || tries == 2 && failed == 2 {
+			waiting--
+			switch {
+			case err == nil || errors.Is(err, syscall.ECONNREFUSED):
+				return err
+			case !again && (errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)):
+				again = true
+				try()
+				waiting++
+			case halved && waiting == 0:
 				return err
 			}
 		}

@@ -282,6 +282,19 @@ func (s *server) Kill() {
 	}
 }
 
+// Drop breaks off n of its connections, which is what others see first of a
+// process that ends: it still takes new ones then.
+func (s *server) Drop(n int) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	for conn := range s.conns {
+		if n--; n < 0 {
+			return
+		}
+		conn.Close()
+	}
+}
+
 // Restart starts a killed node.
 func (s *server) Restart() error { return s.start() }
 
