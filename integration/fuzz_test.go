@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,8 @@ type fuzzed struct {
 var (
 	fuzzDeclared = regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9]*)\(f \*testing\.F\)`)
 	fuzzBaseline = regexp.MustCompile(`baseline coverage: (\d+)/(\d+) completed`)
+	// The end of the time, which go before 1.27 takes for a failure now and then: golang/go#75804.
+	fuzzOver     = regexp.MustCompile(`(?m)^--- FAIL: Fuzz\w+ \([0-9.]+s\)\n +context deadline exceeded\nFAIL$`)
 	fuzzProgress = regexp.MustCompile(`execs: (\d+) .*\(total: (\d+)\)`)
 )
 
@@ -69,9 +72,10 @@ func fuzzTargets(t *testing.T) (all []fuzzTarget) {
 	return all
 }
 
-// Every fuzz target of the repository takes new bytes for a minute, beginning with the inputs
-// that are committed, and none of them finds one that breaks what the target promises. An input
-// that does is written below testdata/fuzz of its package, to be mended and committed.
+// Every fuzz target of the repository takes new bytes for a minute, or for FUZZTIME, beginning
+// with the inputs that are committed, and none of them finds one that breaks what the target
+// promises. An input that does is written below testdata/fuzz of its package, to be mended and
+// committed.
 func TestProve7Fuzz(t *testing.T) {
 	all := fuzzTargets(t)
 	const atLeast = 23
@@ -84,6 +88,14 @@ func TestProve7Fuzz(t *testing.T) {
 	}
 	// As many side by side as keep the whole under ten minutes, two at least.
 	side := max(2, (len(chosen)*int(each/time.Second)+8*60-1)/(8*60))
+	asked := os.Getenv("FUZZTIME")
+	if asked != "" {
+		var err error
+		if each, err = time.ParseDuration(asked); err != nil {
+			t.Fatalf("FUZZTIME: %v", err)
+		}
+		chosen, side = all, runtime.NumCPU()
+	}
 	began := time.Now()
 	todo, results := make(chan fuzzTarget), make([]fuzzed, 0, len(chosen))
 	var mu sync.Mutex
@@ -121,7 +133,7 @@ func TestProve7Fuzz(t *testing.T) {
 	took := time.Since(began)
 	t.Logf("table: 7 | all %d of %d targets, %d side by side | %d executions in %v, crashers %d",
 		len(results), len(all), side, executions, took.Round(time.Second), crashers)
-	if !testing.Short() && took > 10*time.Minute {
+	if !testing.Short() && asked == "" && took > 10*time.Minute {
 		t.Errorf("it took %v, want 10m at most", took)
 	}
 }
@@ -170,6 +182,9 @@ func fuzz(ctx context.Context, target fuzzTarget, each time.Duration) fuzzed {
 	for _, m := range fuzzProgress.FindAllStringSubmatch(r.out, -1) {
 		r.executions, _ = strconv.Atoi(m[1])
 		r.gathers, _ = strconv.Atoi(m[2])
+	}
+	if r.err != nil && fuzzOver.MatchString(r.out) && !strings.Contains(r.out, "Failing input") {
+		r.err = nil
 	}
 	if ctx.Err() != nil {
 		r.err = fmt.Errorf("not at its end after %v: %w", r.took, ctx.Err())
