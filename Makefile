@@ -63,7 +63,7 @@ prove: build ## the engine under every fault: numbers 1 to 10 of docs/reliabilit
 	$(call run_proofs,[0-9].*,)
 
 .PHONY: prove-named
-prove-named: build ## the proofs that have a name and no number, and the suite on real HDFS; about 40 minutes
+prove-named: build ## the proofs that have a name and no number, and the suite on real HDFS; about 25 minutes
 	$(call run_proofs,[A-Z].*,$(REAL);)
 
 PROOFS := $(shell git grep --untracked -hoE '^func TestProve[A-Za-z0-9]*' -- '*_test.go' | cut -c15- | sort -V)
