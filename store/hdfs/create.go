@@ -55,10 +55,7 @@ func (c *Cluster) create(ctx context.Context, p string, o cluster.FileOptions, p
 	f, err := c.createEmpty(ctx, p, o.BlockSize)
 	if err == nil {
 		f.probe = probe
-		if err = c.remember(f); err == nil && o.Begin {
-			err = f.guarded(ctx, false, func(ctx context.Context) error { return f.begin(ctx, brisk) })
-		}
-		if err != nil {
+		if err = f.open(ctx, o.Begin); err != nil {
 			f.Abort()
 			c.discard(ctx, p)
 		}
@@ -70,6 +67,19 @@ func (c *Cluster) create(ctx context.Context, p string, o cluster.FileOptions, p
 		return nil, err
 	}
 	return f, nil
+}
+
+// open makes the file known and begins its first block if it shall. The keepers
+// find it as soon as it is known, so it has the turn from before.
+func (f *File) open(ctx context.Context, begin bool) error {
+	if err := f.hold(ctx); err != nil {
+		return err
+	}
+	defer f.release()
+	if err := f.c.remember(f); err != nil || !begin {
+		return err
+	}
+	return f.guarded(ctx, false, func(ctx context.Context) error { return f.begin(ctx, brisk) })
 }
 
 func (c *Cluster) createEmpty(ctx context.Context, p string, blockSize int64) (*File, error) {

@@ -20,11 +20,13 @@ func TestPipelineThatFailsWhileIdleIsClosedAtOnce(t *testing.T) {
 		first := l.first(f)
 		first.Kill()
 		time.Sleep(2 * listenEvery)
-		if p := f.pipeNow.Load(); p.failed == nil {
-			t.Fatal("nobody heard that the connection is gone")
-		} else if _, err := p.conn.Write([]byte{0}); !errors.Is(err, net.ErrClosed) {
-			t.Errorf("the connection is not closed: %v", err)
-		}
+		own(f, func() {
+			if f.pipe.failed == nil {
+				t.Fatal("nobody heard that the connection is gone")
+			} else if _, err := f.pipe.conn.Write([]byte{0}); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("the connection is not closed: %v", err)
+			}
+		})
 		sent := first.Packets()
 		l.append(f, want)
 		if n := l.count("recoveries"); n != 1 {
@@ -49,12 +51,14 @@ func TestFilesOfANodeThatIsGoneKnowItBeforeTheySend(t *testing.T) {
 		l.h.DN(1).Kill() // the first nodes of most pipelines live, and do not know yet
 		time.Sleep(10 * listenEvery)
 		for i, f := range fs {
-			if p := f.pipeNow.Load(); p.failed == nil {
-				t.Errorf("file %d goes on as if nothing was", i)
-			}
-			if f.sent != f.off {
-				t.Errorf("file %d has sent", i)
-			}
+			own(f, func() {
+				if f.pipe.failed == nil {
+					t.Errorf("file %d goes on as if nothing was", i)
+				}
+				if f.sent != f.off {
+					t.Errorf("file %d has sent", i)
+				}
+			})
 		}
 		for _, f := range fs {
 			l.append(f, []byte("y"))
@@ -76,13 +80,15 @@ func appended(l *lab, n int) (fs []*File, failed func() (here, elsewhere int)) {
 	}
 	return fs, func() (here, elsewhere int) {
 		for _, f := range fs {
-			switch {
-			case f.pipeNow.Load().failed == nil:
-			case f.nodes[0].addr == l.h.DN(1).Addr():
-				here++
-			default:
-				elsewhere++
-			}
+			own(f, func() {
+				switch {
+				case f.pipe.failed == nil:
+				case f.nodes[0].addr == l.h.DN(1).Addr():
+					here++
+				default:
+					elsewhere++
+				}
+			})
 		}
 		return here, elsewhere
 	}
@@ -153,6 +159,13 @@ func TestProbeThatIsBrokenOffAsksAgainAtOnce(t *testing.T) {
 	})
 }
 
+// own does what only the owner of a file's turn may.
+func own(f *File, do func()) {
+	<-f.turn
+	defer f.release()
+	do()
+}
+
 // A seal that was broken off may have sent the last packet: the DataNode closes
 // behind its acknowledgement, which is no failure.
 func TestConnectionThatADataNodeEndedIsNoFailureForTheNextSeal(t *testing.T) {
@@ -161,16 +174,22 @@ func TestConnectionThatADataNodeEndedIsNoFailureForTheNextSeal(t *testing.T) {
 		want := l.bytes(1000)
 		l.append(f, want)
 		p := f.pipeNow.Load()
-		if err := p.last(); err != nil {
-			t.Fatal(err)
-		}
+		own(f, func() {
+			if err := p.last(); err != nil {
+				t.Fatal(err)
+			}
+		})
 		time.Sleep(10 * listenEvery)
-		if p.failed != nil {
-			t.Error(p.failed)
-		}
-		if err := p.wait(0, time.Now().Add(time.Second)); err != nil {
-			t.Error(err)
-		}
+		own(f, func() {
+			if p.failed != nil {
+				t.Error(p.failed)
+			}
+		})
+		own(f, func() {
+			if err := p.wait(0, time.Now().Add(time.Second)); err != nil {
+				t.Error(err)
+			}
+		})
 	})
 }
 
