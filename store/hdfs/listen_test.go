@@ -184,8 +184,6 @@ func TestConnectionThatADataNodeEndedIsNoFailureForTheNextSeal(t *testing.T) {
 			if p.failed != nil {
 				t.Error(p.failed)
 			}
-		})
-		own(f, func() {
 			if err := p.wait(0, time.Now().Add(time.Second)); err != nil {
 				t.Error(err)
 			}

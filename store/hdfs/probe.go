@@ -97,9 +97,9 @@ func (h *nodeHealth) watch(n node) {
 }
 
 // ask is one probe. It closes half when half of its time is over and no answer
-// has come. Its error is ECONNREFUSED where nobody listens. A connection that is
-// broken off says little: one that waits to be accepted is, when a process ends
-// whose other connections have broken long before. So it is asked again at once.
+// has come. Its error is ECONNREFUSED where nobody listens. A process that ends
+// breaks off the connections that wait to be accepted, which says less than a
+// refusal: after it, the node is asked again at once.
 func (c *Cluster) ask(n node, half chan<- struct{}) error {
 	c.count.probes.Add(1)
 	limit := c.o.NodeTimeout
