@@ -35,7 +35,7 @@ type HealthOptions struct {
 
 const (
 	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable,
-	backEvery  = time.Minute      // but for a cluster that came back less than this ago and fell again
+	awayAgain  = time.Minute      // but a cluster that falls sooner than this after its return stays away so long
 	quietAfter = time.Hour        // without a switch: falls before it are forgotten
 	jitterPart = 5                // the jitter is at most this part of the hold-off, on top
 	shortPart  = 5                // a first, refuted suspicion needs this part of HoldOff

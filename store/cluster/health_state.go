@@ -174,9 +174,13 @@ func (h *Health) holdLeft(now time.Time, alone bool) time.Duration {
 	}
 	need := h.c.hold
 	if alone {
-		// Without the minute a cluster that falls as soon as it is back would
-		// switch four times in one.
-		need = min(need, max(holdAlone, h.c.returned.Add(backEvery).Sub(begun)))
+		least := holdAlone
+		// A fall, a return and a fall again are three switches: they do not come
+		// within one minute.
+		if h.c.switched.Sub(h.c.returned) < awayAgain {
+			least = max(least, h.c.switched.Add(awayAgain).Sub(begun))
+		}
+		need = min(need, least)
 	}
 	return need - now.Sub(begun)
 }
