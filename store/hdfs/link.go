@@ -48,7 +48,8 @@ func newLink(c net.Conn) *link {
 }
 
 // send puts a call's frame on the way. What comes back for it goes to ch, which
-// must have room. An error says that the link is broken or ctx over.
+// must have room, also that the link broke. An error says that nothing comes:
+// the link is broken already, or ctx over.
 func (l *link) send(ctx context.Context, call int32, b []byte, ch chan<- answer) error {
 	l.mu.Lock()
 	if l.waiting == nil {
@@ -61,7 +62,7 @@ func (l *link) send(ctx context.Context, call int32, b []byte, ch chan<- answer)
 	case l.out <- b:
 		return nil
 	case <-l.gone:
-		return errBroken
+		return nil // fail tells ch
 	case <-ctx.Done():
 		l.forget(call)
 		return over(ctx, "sending")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +150,32 @@ func TestOtherNameNodeOfAPairIsFoundInTime(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A link that breaks while a call is being sent says so once. Said twice, it
+// would have the call wait twice before its next try.
+func TestLinkThatBreaksUnderASendSaysSoOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		l := newLink(ours)
+		for range cap(l.out) { // nobody writes
+			l.out <- nil
+		}
+		answers, sent := make(chan answer, 2), make(chan error, 1)
+		go func() { sent <- l.send(t.Context(), 1, []byte("call"), answers) }()
+		synctest.Wait()
+		l.fail(errBroken)
+		if err := <-sent; err != nil {
+			t.Errorf("send: %v", err)
+		}
+		if a := <-answers; !errors.Is(a.err, errBroken) || a.from != l || len(answers) != 0 {
+			t.Errorf("answer %+v, %d more", a, len(answers))
+		}
+		if err := l.send(t.Context(), 2, []byte("call"), answers); !errors.Is(err, errBroken) || len(answers) != 0 {
+			t.Errorf("on a broken link: %v, %d answers", err, len(answers))
+		}
+	})
 }
 
 func TestPairInTransitionIsUnavailableForPathsAndWaitedForByFiles(t *testing.T) {
