@@ -249,10 +249,8 @@ func judge(at []time.Duration) (n, most int) {
 
 // TestProve10Rhythms has two clusters come and go in turn for ten minutes of virtual time, in every rhythm
 // of a grid: all of a cluster or a part of it, killed or frozen, in and out of step with the probes. From the
-// third minute on a cluster switches at most twice a minute, and a chain goes to a cluster at most twice in any
-// minute. Where the clusters are up as long as they are down, no minute has more than two switches of a cluster
-// either; where they are not, one minute may, and the eight have 16, or 17 where they begin or end between a fall
-// and its return.
+// third minute on there is no minute in which a cluster switches more than twice, or a chain goes to a cluster
+// more than twice.
 func TestProve10Rhythms(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -267,13 +265,13 @@ func TestProve10Rhythms(t *testing.T) {
 				busiest = r
 			}
 			worst.most(f)
-			if f.switches > 2*minutes+1 || even && f.minuteSwitches > 2 || f.minuteOnto > 2 || f.minuteFiles > 100 || f.back > time.Minute {
+			if f.minuteSwitches > 2 || f.minuteOnto > 2 || f.minuteFiles > 100 || f.back > time.Minute {
 				t.Errorf("%v: %+v in %d minutes", r, f, minutes)
 			}
 		}
 		t.Logf("busiest: %v", busiest)
-		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster %d (16, 17 at an edge), in the busiest minute %d; moves to one %d, in the busiest minute %d (2); files a min %d (100); back in %.0f s (60)",
-			len(all), map[bool]string{true: "even", false: "uneven"}[even], worst.switches, worst.minuteSwitches, worst.onto, worst.minuteOnto, worst.minuteFiles, worst.back.Seconds())
+		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster in any minute at most %d (2; %d in all), moves to one %d (2; %d), files %d (100); back in %.0f s (60)",
+			len(all), map[bool]string{true: "even", false: "uneven"}[even], worst.minuteSwitches, worst.switches, worst.minuteOnto, worst.onto, worst.minuteFiles, worst.back.Seconds())
 	}
 }
 

@@ -34,8 +34,8 @@ type HealthOptions struct {
 }
 
 const (
-	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable,
-	awayAgain  = time.Minute      // but a cluster that falls sooner than this after its return stays away so long
+	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable
+	awayAgain  = time.Minute      // a cluster that falls sooner than this after its return stays away so long, HoldMax at most
 	quietAfter = time.Hour        // without a switch: falls before it are forgotten
 	jitterPart = 5                // the jitter is at most this part of the hold-off, on top
 	shortPart  = 5                // a first, refuted suspicion needs this part of HoldOff

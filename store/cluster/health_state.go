@@ -6,7 +6,7 @@ import "time"
 type condition struct {
 	since    time.Time // of the state
 	switched time.Time // last fall or return; zero: none yet
-	returned time.Time // last return; zero: none yet
+	returned time.Time // last return to be written to; zero: none yet
 	proven   time.Time // last good block probe
 	flaps    int       // falls that count for the hold-off
 
@@ -96,7 +96,10 @@ func (h *Health) good(block, proof, alone bool) {
 	if !h.c.run.IsZero() && h.holdLeft(now, alone) <= 0 {
 		if h.c.fallen {
 			h.c.returns++
-			h.c.switched, h.c.returned = now, now
+			h.c.switched = now
+			if !h.Drained() { // nobody has written there yet
+				h.c.returned = now
+			}
 			h.c.fallen = false
 		}
 		h.set(Healthy, "the run of good probes is long enough")
@@ -174,13 +177,12 @@ func (h *Health) holdLeft(now time.Time, alone bool) time.Duration {
 	}
 	need := h.c.hold
 	if alone {
-		least := holdAlone
-		// A fall, a return and a fall again are three switches: they do not come
-		// within one minute.
-		if h.c.switched.Sub(h.c.returned) < awayAgain {
-			least = max(least, h.c.switched.Add(awayAgain).Sub(begun))
-		}
-		need = min(need, least)
+		need = min(need, holdAlone)
+	}
+	// A fall, a return and a fall again are three switches: they do not come
+	// within one minute.
+	if h.c.fallen && h.c.switched.Sub(h.c.returned) < awayAgain {
+		need = max(need, min(h.c.switched.Add(awayAgain).Sub(begun), h.o.HoldMax))
 	}
 	return need - now.Sub(begun)
 }
