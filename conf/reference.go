@@ -79,7 +79,7 @@ var keys = []Key{
 	{Path: "clusters[].hdfs.rpc_timeout", Example: "1s", Meaning: "One NameNode call."},
 	{Path: "clusters[].dir.path", Required: true, Example: "/data/n1", Meaning: "A local directory as a cluster: every batch is fsynced."},
 	{Path: "clusters[].probe.every", Example: "2s", Meaning: "The cluster is asked for a sign of life at least this often, after uneven times from half of it: nothing can keep step with them."},
-	{Path: "clusters[].probe.hold_off", Example: "30s", Meaning: "So long all is well before it is written to again. Doubles each time it fails again, and is a minute at least if it fails within a minute of its return."},
+	{Path: "clusters[].probe.hold_off", Example: "30s", Meaning: "So long all is well before it is written to again. Doubles each time it fails again, and from the second time on a minute passes at least."},
 	{Path: "clusters[].probe.hold_off_max", Example: "30m", Meaning: "Up to this."},
 	{Path: "clusters[].limits.max_open_files", Example: "5000", Meaning: "Files being written at once; beyond it the one that is idle longest is sealed. While none is idle there may be twice as many and 64 more."},
 	{Path: "clusters[].limits.block_starts", Example: "16", Meaning: "Blocks being begun at once."},

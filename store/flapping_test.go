@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -49,7 +51,7 @@ func (r rhythm) flapping(i int, since time.Duration) time.Duration {
 
 const (
 	flapFor  = 10 * time.Minute
-	judged   = 2 * time.Minute // bounds hold from then on
+	judged   = 2 * time.Minute // bounds hold from then on; those of one minute's switches from so long after the first fall
 	minutes  = int((flapFor - judged) / time.Minute)
 	calm     = time.Minute // after the end
 	batchGap = 400 * time.Millisecond
@@ -212,11 +214,15 @@ func (r rhythm) play(t *testing.T, seed uint64) (f flapped) {
 	cancel()
 	wg.Wait()
 	for _, at := range switches {
-		n, most := judge(at)
-		f.switches, f.minuteSwitches = max(f.switches, n), max(f.minuteSwitches, most)
+		n, _ := judge(at, judged)
+		f.switches = max(f.switches, n)
+		if len(at) > 0 { // the probes may see nothing of a rhythm for minutes
+			_, most := judge(at, at[0]+judged)
+			f.minuteSwitches = max(f.minuteSwitches, most)
+		}
 	}
-	f.onto, f.minuteOnto = judge(onto)
-	_, f.minuteFiles = judge(files)
+	f.onto, f.minuteOnto = judge(onto, judged)
+	_, f.minuteFiles = judge(files, judged)
 	return f
 }
 
@@ -231,10 +237,10 @@ func drawing(seed uint64) func() float64 {
 	}
 }
 
-// judge counts what happened from when the bounds hold to the end of the flapping, and the most of it in any minute.
-func judge(at []time.Duration) (n, most int) {
+// judge counts what happened from a moment on to the end of the flapping, and the most of it in any minute.
+func judge(at []time.Duration, since time.Duration) (n, most int) {
 	for i, from := range at {
-		if from < judged || from >= flapFor {
+		if from < since || from >= flapFor {
 			continue
 		}
 		n++
@@ -249,12 +255,18 @@ func judge(at []time.Duration) (n, most int) {
 
 // TestProve10Rhythms has two clusters come and go in turn for ten minutes of virtual time, in every rhythm
 // of a grid: all of a cluster or a part of it, killed or frozen, in and out of step with the probes. From the
-// third minute on there is no minute in which a chain goes to a cluster more than twice, and none in which a
-// cluster switches more than twice where both are up as long as they are down. Where they are not, about one rhythm
-// in 2,000 has one minute with three.
+// third minute on a cluster switches at most twice a minute (in eight minutes 16 times, and once more where they begin
+// or end between a fall and its return), and there is no minute in which a chain goes to a cluster more than twice;
+// from two minutes after its first fall on there is none in which a cluster switches more than twice.
 func TestProve10Rhythms(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	if s := os.Getenv("FLAPPING_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("FLAPPING_SEED=%d plays these again", seed)
 	for _, even := range []bool{true, false} {
 		var worst flapped
 		var busiest rhythm
@@ -266,12 +278,12 @@ func TestProve10Rhythms(t *testing.T) {
 				busiest = r
 			}
 			worst.most(f)
-			if f.switches > 2*minutes+1 || even && f.minuteSwitches > 2 || f.minuteOnto > 2 || f.minuteFiles > 100 || f.back > time.Minute {
+			if f.switches > 2*minutes+1 || f.minuteSwitches > 2 || f.minuteOnto > 2 || f.minuteFiles > 100 || f.back > time.Minute {
 				t.Errorf("%v: %+v in %d minutes", r, f, minutes)
 			}
 		}
 		t.Logf("busiest: %v", busiest)
-		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster in any minute at most %d (2; %d in all), moves to one %d (2; %d), files %d (100); back in %.0f s (60)",
+		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster in any minute at most %d (2; %d in all: 16, 17 at an edge), moves to one %d (2; %d), files %d (100); back in %.0f s (60)",
 			len(all), map[bool]string{true: "even", false: "uneven"}[even], worst.minuteSwitches, worst.switches, worst.minuteOnto, worst.onto, worst.minuteFiles, worst.back.Seconds())
 	}
 }

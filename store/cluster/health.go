@@ -35,7 +35,7 @@ type HealthOptions struct {
 
 const (
 	holdAlone  = 30 * time.Second // the longest run asked for while no other cluster is usable
-	awayAgain  = time.Minute      // a cluster that falls sooner than this after its return stays away so long, HoldMax at most
+	awayAgain  = time.Minute      // from its second fall on a cluster stays away at least so long, HoldMax at most
 	quietAfter = time.Hour        // without a switch: falls before it are forgotten
 	jitterPart = 5                // the jitter is at most this part of the hold-off, on top
 	shortPart  = 5                // a first, refuted suspicion needs this part of HoldOff
@@ -78,7 +78,7 @@ func (o HealthOptions) withDefaults() HealthOptions {
 // after the last bad sign makes it returning; any bad sign then makes it
 // suspect again. A run of good probes without a bad sign makes it healthy: 15 s
 // after the first fall, doubled for each further one, until an hour has passed
-// without a switch. A suspicion that never became down counts as a fall, but
+// without a switch; from the second fall on a minute passes before the return. A suspicion that never became down counts as a fall, but
 // its run is one step shorter: 3 s for the first one.
 //
 // While a cluster is drained, pings stand for block probes and falls are not

@@ -6,7 +6,6 @@ import "time"
 type condition struct {
 	since    time.Time // of the state
 	switched time.Time // last fall or return; zero: none yet
-	returned time.Time // last return to be written to; zero: none yet
 	proven   time.Time // last good block probe
 	flaps    int       // falls that count for the hold-off
 
@@ -97,9 +96,6 @@ func (h *Health) good(block, proof, alone bool) {
 		if h.c.fallen {
 			h.c.returns++
 			h.c.switched = now
-			if !h.Drained() { // nobody has written there yet
-				h.c.returned = now
-			}
 			h.c.fallen = false
 		}
 		h.set(Healthy, "the run of good probes is long enough")
@@ -179,9 +175,9 @@ func (h *Health) holdLeft(now time.Time, alone bool) time.Duration {
 	if alone {
 		need = min(need, holdAlone)
 	}
-	// A fall, a return and a fall again are three switches: they do not come
-	// within one minute.
-	if h.c.fallen && h.c.switched.Sub(h.c.returned) < awayAgain {
+	// No return within a minute of a fall: then no minute has three switches.
+	// Only the first fall, which may be a mistake, is forgiven sooner.
+	if h.c.fallen && h.c.flaps >= 2 {
 		need = max(need, min(h.c.switched.Add(awayAgain).Sub(begun), h.o.HoldMax))
 	}
 	return need - now.Sub(begun)
