@@ -283,7 +283,7 @@ func TestProve10Rhythms(t *testing.T) {
 			}
 		}
 		t.Logf("busiest: %v", busiest)
-		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster in any minute at most %d (2; %d in all: 16, 17 at an edge), moves to one %d (2; %d), files %d (100); back in %.0f s (60)",
+		t.Logf("table: 10 | %d %s rhythms of 0.5 to 120 s, virtual time | minutes 3 to 10: switches of a cluster at most %d in any minute (2) and %d in all (16, 17 at an edge), moves to one %d (2) and %d, files %d (100); back in %.0f s (60)",
 			len(all), map[bool]string{true: "even", false: "uneven"}[even], worst.minuteSwitches, worst.switches, worst.minuteOnto, worst.onto, worst.minuteFiles, worst.back.Seconds())
 	}
 }
