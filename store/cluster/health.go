@@ -78,8 +78,9 @@ func (o HealthOptions) withDefaults() HealthOptions {
 // after the last bad sign makes it returning; any bad sign then makes it
 // suspect again. A run of good probes without a bad sign makes it healthy: 15 s
 // after the first fall, doubled for each further one, until an hour has passed
-// without a switch; from the second fall on a minute passes before the return. A suspicion that never became down counts as a fall, but
-// its run is one step shorter: 3 s for the first one.
+// without a switch; from the second fall on a minute passes before the return.
+// A suspicion that never became down counts as a fall, but its run is one step
+// shorter: 3 s for the first one.
 //
 // While a cluster is drained, pings stand for block probes and falls are not
 // counted: its servers are being restarted on purpose. Afterwards only a good
