@@ -45,8 +45,8 @@ var keys = []Key{
 	{Path: "timeouts.ack", Example: "5s", Meaning: "A client hears within this, at the worst TRY_LATER. More than `timeouts.write` and 1 s."},
 	{Path: "timeouts.stop", Example: "60s", Meaning: "A stop stores what is queued within this."},
 	{Path: "timeouts.frame", Example: "30s", Meaning: "A frame, from its first byte to its last."},
-	{Path: "timeouts.idle", Example: "1h", Meaning: "A connection without a frame is closed after this."},
-	{Path: "timeouts.reply", Example: "10s", Meaning: "A client that does not take its reply for this long is closed."},
+	{Path: "timeouts.idle", Example: "1h", Meaning: "A connection without a frame is closed after this, or an eighth later."},
+	{Path: "timeouts.reply", Example: "10s", Meaning: "A client that does not take its reply for this long, or an eighth longer, is closed."},
 
 	{Path: "queue.max_batch", Example: "8MiB", Meaning: "The largest batch: what is written at once. A larger message is a batch by itself."},
 	{Path: "queue.batch_bytes", Example: "1MiB", Meaning: "`ack: received` only: a queue with so much is written."},

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,10 +28,23 @@ type conn struct {
 	idle     atomic.Bool // waits for the first byte of a frame
 	frameEnd time.Time   // deadline of the frame being read; zero: not set yet
 
-	start, end int // what of buf is not read yet
-	buf        [readSize]byte
-	head       [maxHeader]byte // the beginning of a frame that is thrown away
-	reply      [32]byte
+	// What arrived: in[start:end] is not read yet. in is own, or lent for a frame
+	// that is larger.
+	in         []byte
+	start, end int
+	lent       *[]byte               // of the server's memory; nil: none
+	expect     int                   // bytes of the last frame, if it was a large one; else 0
+	idleUntil  time.Time             // the read deadline, where it is one of armIdle's
+	replyUntil time.Time             // the write deadline
+	raw        syscall.RawConn       // nil: the connection is none of the operating system's
+	take       func(fd uintptr) bool // ready, as a value made once
+	waited     bool                  // of the first read of a frame, as got and failed
+	got        int
+	failed     error
+
+	own   [readSize]byte
+	head  [maxHeader]byte // the beginning of a frame that is thrown away
+	reply [32]byte
 
 	mu    sync.Mutex
 	holds holdings // for a frame that is being read; guarded by mu
@@ -44,9 +58,21 @@ type conn struct {
 	reserved int      // bytes for its entries
 }
 
+func newConn(s *Server, g *group, nc net.Conn, p *peer) *conn {
+	c := &conn{server: s, group: g, net: nc, peer: p}
+	c.in, c.take = c.own[:], c.ready
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	return c
+}
+
 // serve answers one call after another until the connection ends.
 func (c *conn) serve() {
 	defer c.server.drop(c)
+	defer c.giveBack()
 	defer func() {
 		if p := recover(); p != nil {
 			c.server.stats.panics.Add(1)
@@ -187,12 +213,13 @@ func (c *conn) release() {
 	}
 	c.free(c.frame)
 	c.frame = frame{}
+	c.settle()
 }
 
 // write writes one reply within its deadline. A client that does not read its
 // replies loses the connection.
 func (c *conn) write(reply []byte) error {
-	err := c.net.SetWriteDeadline(time.Now().Add(c.server.o.ReplyTimeout))
+	err := c.armReply()
 	if err == nil {
 		_, err = c.net.Write(reply)
 	}
@@ -208,6 +235,16 @@ func (c *conn) write(reply []byte) error {
 	return errEnded
 }
 
+// armReply sets the write deadline, unless one is set that is nearly as late.
+func (c *conn) armReply() error {
+	now, limit := time.Now(), c.server.o.ReplyTimeout
+	if c.replyUntil.Sub(now) >= limit {
+		return nil
+	}
+	c.replyUntil = now.Add(limit + limit/8)
+	return c.net.SetWriteDeadline(c.replyUntil)
+}
+
 // linger has the client read its last reply: closing a socket with unread bytes
 // resets the connection, which can overtake a reply under way. What still comes
 // is thrown away.
@@ -220,7 +257,7 @@ func (c *conn) linger() {
 		return
 	}
 	for left := 1 << 20; left > 0; {
-		n, err := c.net.Read(c.buf[:])
+		n, err := c.net.Read(c.own[:])
 		if err != nil {
 			return
 		}

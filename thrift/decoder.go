@@ -110,13 +110,16 @@ func (d *decoder) messages(b []byte, at int, typ byte) (int, error) {
 func decodeEntries(b []byte, at int, es []Entry) (next, total int, err error) {
 	for i := range es {
 		e := &es[i]
-		// The form that every client sends, with two comparisons for each
-		// length: category, message, stop. Anything else goes the long way.
-		if r := b[at:]; len(r) >= 15 && be32(r)>>8 == fieldCategory {
-			if n := uint(be32(r[3:])); n <= uint(len(r)-15) {
+		// The form that every client sends: category, message, stop. A field's
+		// type, id and length are seven bytes, and read at once. Anything else
+		// goes the long way.
+		if r := b[at:]; len(r) >= 15 {
+			head := be64(r)
+			if n := uint(uint32(head >> 8)); head>>40 == fieldCategory && n <= uint(len(r)-15) {
 				m := r[7+n:]
-				k := uint(be32(m[3:]))
-				if be32(m)>>8 == fieldMessage && k <= uint(len(m)-8) && m[7+k] == typeStop {
+				head = be64(m)
+				k := uint(uint32(head >> 8))
+				if head>>40 == fieldMessage && k <= uint(len(m)-8) && m[7+k] == typeStop {
 					e.Category = r[7 : 7+n : 7+n]
 					e.Message = m[7 : 7+k : 7+k]
 					at += 15 + int(n) + int(k)

@@ -3,16 +3,10 @@ package thrift
 import (
 	"bytes"
 	"errors"
-	"io"
-	"os"
 	"time"
 )
 
 const (
-	// readSize is the buffer that every connection keeps, for the length of a
-	// frame and for frames that fit it whole.
-	readSize = 4096
-
 	// firstPart is how much of a large frame gets memory before any of it is
 	// there; further memory is taken as bytes arrive.
 	firstPart = 64 << 10
@@ -64,92 +58,23 @@ func (c *conn) read() (frame, error) {
 		if err := c.need(n); err != nil {
 			return frame{}, err
 		}
-		body := c.buf[c.start : c.start+n : c.start+n]
+		body := c.in[c.start : c.start+n : c.start+n]
 		c.start += n
+		c.expect = 0
 		return frame{body: body}, nil
+	}
+	if c.expect = n; n > expectMost {
+		c.expect = 0
+	}
+	if c.lent != nil && len(c.in)-c.start >= n {
+		return c.readLent(n)
 	}
 	return c.readLarge(n)
 }
 
-// wait waits for the first byte of a frame.
-func (c *conn) wait() error {
-	c.start, c.end = 0, 0
-	c.idle.Store(true)
-	defer c.idle.Store(false)
-	if err := c.net.SetReadDeadline(time.Now().Add(c.server.o.IdleTimeout)); err != nil {
-		return errEnded
-	}
-	// In this order, so that a stop that does not see the connection idle is
-	// seen here, and one that does wakes the read.
-	if c.group.stopping.Load() {
-		return errEnded
-	}
-	c.answered = false // with nothing unread a close does not hurt the last reply
-	n, err := c.net.Read(c.buf[:])
-	c.end = n
-	switch {
-	case n > 0:
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded) && !c.group.stopping.Load():
-		c.server.stats.timeouts[idleDeadline].Add(1)
-	}
-	return errEnded
-}
-
-// need sees to it that n <= readSize unread bytes are in the connection's own buffer.
-func (c *conn) need(n int) error {
-	if c.end-c.start >= n {
-		return nil
-	}
-	if c.start+n > readSize {
-		c.end = copy(c.buf[:], c.buf[c.start:c.end])
-		c.start = 0
-	}
-	got, err := c.readAtLeast(c.buf[c.end:], n-(c.end-c.start))
-	c.end += got
-	return err
-}
-
-// readAtLeast reads at least n and at most len(p) bytes of a frame before the
-// frame's deadline, which begins with the first byte that is waited for and
-// holds for the whole frame.
-func (c *conn) readAtLeast(p []byte, n int) (got int, err error) {
-	if c.frameEnd.IsZero() {
-		c.frameEnd = time.Now().Add(c.server.o.FrameTimeout)
-		if err := c.net.SetReadDeadline(c.frameEnd); err != nil {
-			return 0, bad(badCut, "%v", err)
-		}
-	}
-	for got < n {
-		if c.mustYield() { // after the deadline is set: what wakes the read is not undone
-			return got, errYield
-		}
-		m, err := c.net.Read(p[got:])
-		got += m
-		switch {
-		case err == nil || got >= n:
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if left := time.Until(c.frameEnd); left > 0 {
-				// A stop that still took the connection for an idle one woke
-				// it: what has begun is read to its end. Or somebody wants the
-				// frame's memory.
-				if err := c.net.SetReadDeadline(c.frameEnd); err == nil {
-					continue
-				}
-			}
-			return got, os.ErrDeadlineExceeded
-		case errors.Is(err, io.EOF):
-			return got, bad(badCut, "the connection ended inside a frame")
-		default:
-			return got, bad(badCut, "inside a frame: %v", err)
-		}
-	}
-	return got, nil
-}
-
 // length reads the length of a frame and judges it.
 func (c *conn) length() (int, error) {
-	b := c.buf[c.start : c.start+4]
+	b := c.in[c.start : c.start+4]
 	n := be32(b)
 	switch {
 	case n == 0:
@@ -181,12 +106,13 @@ func isHTTP(b []byte) bool {
 // readLarge reads a frame of n > readSize-4 bytes whose length is read.
 func (c *conn) readLarge(n int) (frame, error) {
 	m := &c.server.memory
-	buffer := c.buffer(min(n, firstPart))
+	buffer := c.buffer(min(n, max(firstPart, c.end-c.start)))
 	if buffer == nil {
 		return c.discard(nil, 0, n)
 	}
-	have := copy(*buffer, c.buf[c.start:min(c.end, c.start+n)])
+	have := copy(*buffer, c.in[c.start:min(c.end, c.start+n)])
 	c.start += have
+	c.settle()
 	defer c.hold(0)
 	for {
 		c.hold(len(*buffer))
@@ -213,6 +139,30 @@ func (c *conn) readLarge(n int) (frame, error) {
 		m.put(buffer)
 		buffer = larger
 	}
+}
+
+// readLent reads a frame of n bytes whose length is read and that has room in
+// the buffer that was lent for it.
+func (c *conn) readLent(n int) (frame, error) {
+	have := min(c.end-c.start, n)
+	body := c.in[c.start : c.start+n : c.start+n]
+	if have < n {
+		c.hold(len(c.in))
+		defer c.hold(0)
+		got, err := c.readAtLeast(body[have:], n-have)
+		if errors.Is(err, errYield) {
+			buffer := c.lent
+			have = copy(*buffer, body[:have+got])
+			c.keepOwn()
+			return c.yield(buffer, have, n)
+		}
+		if err != nil {
+			return frame{}, err
+		}
+		c.end = c.start + n
+	}
+	c.start += n
+	return frame{body: body}, nil
 }
 
 // yield gives up the buffer of a frame of which n bytes are to come in all and

@@ -209,7 +209,7 @@ func (s *Server) take(g *group, nc net.Conn) {
 		s.peers[sender] = p
 	}
 	p.conns++
-	c := &conn{server: s, group: g, net: nc, peer: p}
+	c := newConn(s, g, nc, p)
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	s.stats.accepted.Add(1)

@@ -108,8 +108,8 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 			exchange(t, busy, framed(logCall(i)))
 		}
 		closedBy(t, busy)
-		if took := time.Since(began); took != 210*time.Second {
-			t.Errorf("the busy one was closed after %v, want 3m30s", took)
+		if took := time.Since(began) - 150*time.Second; took < time.Minute || took > time.Minute*9/8 {
+			t.Errorf("the busy one was closed after %v of silence, want a minute or an eighth more", took)
 		}
 		closedBy(t, silent)
 		if n := s.Stats(); n.Timeouts["idle"] != 2 || n.Connections != 0 {
@@ -130,8 +130,8 @@ func TestAClientThatNeverReadsLosesItsConnection(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(began); took != 5*time.Second {
-			t.Errorf("closed after %v, want 5s", took)
+		if took := time.Since(began); took < 5*time.Second || took > 5*time.Second*9/8 {
+			t.Errorf("closed after %v, want 5s or an eighth more", took)
 		}
 		if n := s.Stats().Timeouts["reply"]; n != 1 {
 			t.Errorf("%d reply timeouts, want 1", n)

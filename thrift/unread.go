@@ -35,7 +35,7 @@ func (u *unread) head() error {
 	if err := u.conn.need(len(head) - have); err != nil {
 		return err
 	}
-	copy(head[have:], u.conn.buf[u.conn.start:u.conn.end])
+	copy(head[have:], u.conn.in[u.conn.start:u.conn.end])
 	return nil
 }
 
@@ -57,7 +57,7 @@ func (u *unread) take(n int) ([]byte, error) {
 	if err := u.arrive(n - have); err != nil {
 		return nil, err
 	}
-	copy(b[have:], u.conn.buf[u.conn.start:])
+	copy(b[have:], u.conn.in[u.conn.start:])
 	u.conn.start += n - have
 	u.later -= n - have
 	return b, nil

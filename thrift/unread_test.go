@@ -138,6 +138,7 @@ func FuzzUnread(f *testing.F) {
 		}
 		have := min(int(cut), len(body))
 		c := &conn{server: server, net: stream{r: iotest.HalfReader(bytes.NewReader(body[have:]))}, frameEnd: time.Now().Add(time.Hour)}
+		c.in = c.own[:]
 		u := unread{conn: c, known: body[:have], later: len(body) - have}
 		got := u.pass(h.args)
 		if got == nil {

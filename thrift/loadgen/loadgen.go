@@ -78,17 +78,41 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	if err := o.Check(); err != nil {
 		return Result{}, err
 	}
+	workers := make([]worker, o.Connections)
+	connect(ctx, o, workers)
 	ctx, cancel := context.WithTimeout(ctx, o.Duration)
 	defer cancel()
-	workers := make([]worker, o.Connections)
 	var wg sync.WaitGroup
 	start := time.Now()
 	for i := range workers {
-		workers[i] = worker{o: o, frame: encode(o, i)}
-		wg.Go(func() { workers[i].run(ctx) })
+		if workers[i].conn != nil {
+			wg.Go(func() { workers[i].run(ctx) })
+		}
 	}
 	wg.Wait()
 	return sum(workers, time.Since(start))
+}
+
+// atOnce is how many connections are made at the same time: more than a
+// listener's backlog holds would wait for a second.
+const atOnce = 128
+
+// connect makes the workers and their connections. What takes the time of a
+// run is the calls.
+func connect(ctx context.Context, o Options, workers []worker) {
+	d := net.Dialer{Timeout: o.Timeout}
+	turn := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i := range workers {
+		w := &workers[i]
+		turn <- struct{}{}
+		wg.Go(func() {
+			w.o, w.frame = o, encode(o, i)
+			w.conn, w.err = d.DialContext(ctx, "tcp", o.Addr)
+			<-turn
+		})
+	}
+	wg.Wait()
 }
 
 type worker struct {
@@ -97,7 +121,7 @@ type worker struct {
 	calls, later, messages int64
 	times                  []time.Duration
 	err                    error
-	connected              bool
+	conn                   net.Conn // nil: it was not made
 }
 
 // seqAt is where the sequence id of the call stands in a frame: behind the
@@ -130,14 +154,8 @@ func encode(o Options, conn int) []byte {
 }
 
 func (w *worker) run(ctx context.Context) {
-	d := net.Dialer{Timeout: w.o.Timeout}
-	c, err := d.DialContext(ctx, "tcp", w.o.Addr)
-	if err != nil {
-		w.err = err
-		return
-	}
+	c := w.conn
 	defer c.Close()
-	w.connected = true
 	r := bufio.NewReaderSize(c, 512)
 	var pace *time.Ticker
 	if w.o.Rate > 0 {
@@ -196,7 +214,7 @@ func sum(workers []worker, took time.Duration) (Result, error) {
 	connected := false
 	for i := range workers {
 		w := &workers[i]
-		connected = connected || w.connected
+		connected = connected || w.conn != nil
 		r.Calls += w.calls
 		r.TryLater += w.later
 		r.Messages += w.messages
