@@ -44,7 +44,7 @@ func (a *Aggregator) lacks(s *scratch, call *thrift.Call) (lacking bool, why rea
 // where a category at its limit, or one whose chain has just failed, refuses
 // the calls that hold it, and no others. Needs mu.
 func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
-	now := int64(s.now.Sub(a.base))
+	now := int64(s.since)
 	total := int64(0)
 	for i := range s.parts {
 		p := &s.parts[i]
@@ -54,7 +54,7 @@ func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 		if !p.dead.empty() && p.c.dead.until.Load() > now {
 			return refusedDeadLetters, int32(i), false
 		}
-		total += p.good.charge() + p.dead.charge()
+		total += p.charge()
 	}
 	set := a.set.Load()
 	if !a.takeMemory(s, total, int64(set.Limits.Memory)) {
@@ -62,12 +62,12 @@ func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 	}
 	for i := range s.parts {
 		p := &s.parts[i]
-		if take(&p.c.bytes, p.good.charge()+p.dead.charge(), int64(set.Limits.Queue)) {
+		if take(&p.c.bytes, p.charge(), int64(set.Limits.Queue)) {
 			continue
 		}
 		for j := range s.parts[:i] {
 			q := &s.parts[j]
-			q.c.bytes.Add(-q.good.charge() - q.dead.charge())
+			q.c.bytes.Add(-q.charge())
 		}
 		a.memory.Add(-total)
 		return refusedQueue, int32(i), false
@@ -90,7 +90,7 @@ func (a *Aggregator) takeMemory(s *scratch, n, limit int64) bool {
 	modest := limit / modestPart
 	for i := range s.parts {
 		p := &s.parts[i]
-		if p.c.bytes.Load()+p.good.charge()+p.dead.charge() > modest {
+		if p.c.bytes.Load()+p.charge() > modest {
 			limit -= limit / lastPart
 			break
 		}
@@ -142,7 +142,7 @@ func (a *Aggregator) refuse(s *scratch, why reason, culprit int32) {
 			continue
 		}
 		p.c.mu.Lock()
-		p.c.used = s.now
+		p.c.used = s.since
 		p.c.book.refuse(reason, n)
 		if reason == refusedQueue {
 			p.c.book.denied++

@@ -75,6 +75,7 @@ type Aggregator struct {
 	memory atomic.Int64             // bytes reserved by calls and held by batches, overhead included
 	chains atomic.Uint32            // the number given last
 
+	clock     *clock
 	arenas    slabs[byte]
 	offsets   slabs[uint32]
 	scratches sync.Pool
@@ -200,10 +201,11 @@ func New(o Options) (*Aggregator, error) {
 		o.IdleAfter = time.Hour
 	}
 	keep := int(min(int64(set.Limits.Memory)/4, keptArenas))
+	base := time.Now()
 	a := &Aggregator{
 		name: o.Name, version: o.Version, idleAfter: o.IdleAfter, rescue: o.Rescue,
 		reinitialize: o.Reinitialize, shutdown: o.Shutdown, wall: o.Now, log: o.Log,
-		base: time.Now(), since: time.Now().Unix(),
+		base: base, since: base.Unix(), clock: newClock(base),
 		arenas:      slabs[byte]{keep: keep},
 		offsets:     slabs[uint32]{keep: keep / 16},
 		latency:     newLatencies(),
@@ -248,8 +250,12 @@ func (a *Aggregator) Run(ctx context.Context) {
 			drivers.Go(func() { newDriver(q).run(life, appends) })
 		}
 	}
+	drivers.Go(func() {
+		a.clock.run(ctx, a.stopping, func() time.Duration { return early(a.set.Load().Queue.BatchWait) })
+	})
 	a.serve(ctx, start)
 	start()
+	a.signalAll()
 
 	ended := make(chan struct{})
 	go func() { drivers.Wait(); close(ended) }()
@@ -289,6 +295,15 @@ func (a *Aggregator) serve(ctx context.Context, start func()) {
 			a.halt(0)
 			return
 		}
+	}
+}
+
+// signalAll has every driver look around, for instance at the stop that has begun.
+func (a *Aggregator) signalAll() {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	for q := range a.queues {
+		q.signal()
 	}
 }
 

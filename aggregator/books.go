@@ -134,17 +134,17 @@ var reasonNames = [reasons]string{
 // it lies under moves messages from one line to another within one critical
 // section, so that every snapshot balances.
 type ledger struct {
-	offered, accepted Count
-	refused           [reasons]Count
-	stored            []placeCount // a handful
-	writtenOff        []placeCount // of them, by an operator's order; dropped is their sum
-	dropped           Count
-	withdrawn         Count
-	queued, inFlight  Count
-	unaccounted       Count
-	unknown           Count
-	retried, denied   int64
-	unrouted          int64
+	accepted, queued Count // first: the lines of every message
+	inFlight         Count
+	refused          [reasons]Count
+	stored           []placeCount // a handful
+	writtenOff       []placeCount // of them, by an operator's order; dropped is their sum
+	dropped          Count
+	withdrawn        Count
+	unaccounted      Count
+	unknown          Count
+	retried, denied  int64
+	unrouted         int64
 }
 
 type placeCount struct {
@@ -152,13 +152,17 @@ type placeCount struct {
 	Count
 }
 
-func (l *ledger) refuse(why reason, n Count) {
-	l.offered.add(n)
-	l.refused[why].add(n)
+func (l *ledger) refuse(why reason, n Count) { l.refused[why].add(n) }
+
+func (l *ledger) offered() Count {
+	n := l.accepted
+	for _, r := range l.refused {
+		n.add(r)
+	}
+	return n
 }
 
 func (l *ledger) accept(n Count) {
-	l.offered.add(n)
 	l.accepted.add(n)
 	l.queued.add(n)
 }
@@ -221,7 +225,7 @@ func (l *ledger) holds(place string) (n Count) {
 
 func (l *ledger) book(category string) Book {
 	b := Book{
-		Category: catalog.Text(category), Offered: l.offered, Accepted: l.accepted,
+		Category: catalog.Text(category), Offered: l.offered(), Accepted: l.accepted,
 		Dropped: l.dropped, Withdrawn: l.withdrawn, Queued: l.queued, InFlight: l.inFlight,
 		Unaccounted: l.unaccounted, Unknown: l.unknown,
 		Retried: l.retried, Denied: l.denied, Unrouted: l.unrouted,
@@ -245,7 +249,7 @@ func (l *ledger) fold(o *ledger, sign int64) {
 		to   *Count
 		from Count
 	}{
-		{&l.offered, o.offered}, {&l.accepted, o.accepted}, {&l.dropped, o.dropped},
+		{&l.accepted, o.accepted}, {&l.dropped, o.dropped},
 		{&l.withdrawn, o.withdrawn}, {&l.queued, o.queued}, {&l.inFlight, o.inFlight},
 		{&l.unaccounted, o.unaccounted}, {&l.unknown, o.unknown},
 	} {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -42,13 +43,19 @@ type driver struct {
 	retryDue time.Time
 	failures int
 	tick     *time.Timer
+	ticked   atomic.Bool // the chain is to hear of the time
+
+	budget budget // ack received: of the appends
 }
 
 func newDriver(q *queue) *driver {
 	d := &driver{q: q, a: q.a, chain: q.opened, next: 1}
-	d.retry = time.NewTimer(time.Hour)
+	d.retry = time.AfterFunc(time.Hour, q.signal)
 	d.retry.Stop()
-	d.tick = time.NewTimer(rand.N(tickEvery)) // a thousand chains do not tick at once
+	d.tick = time.AfterFunc(rand.N(tickEvery), func() { // a thousand chains do not tick at once
+		d.ticked.Store(true)
+		q.signal()
+	})
 	return d
 }
 
@@ -58,28 +65,29 @@ func newDriver(q *queue) *driver {
 func (d *driver) run(life, appends context.Context) {
 	defer d.end(life)
 	for {
-		if b := d.due(); b != nil {
+		b := d.due()
+		if b != nil {
 			d.put(appends, b)
-			select {
-			case <-d.tick.C:
-				d.tell(life)
-			default:
-			}
+		}
+		if d.ticked.Swap(false) {
+			d.tell(life)
+		}
+		if b != nil {
 			continue
 		}
 		if d.held == nil && d.q.ended() {
 			return
 		}
 		select {
-		case <-d.q.wake:
-		case <-d.q.gather.C:
-		case <-d.retry.C:
-		case <-d.tick.C:
-			d.tell(life)
 		case <-d.a.stopping:
 			d.drain(life, appends)
 			return
+		default:
 		}
+		// Whatever else there is to do comes with a signal, so that a wait costs
+		// one channel: a select over channels and timers costs more than a small
+		// batch.
+		<-d.q.wake
 	}
 }
 
@@ -115,9 +123,9 @@ func (d *driver) cut(drain bool) *batch {
 		o.IDs[i].First += o.First
 	}
 	if !slices.Equal(d.senders, b.senders) {
-		d.senders = b.senders // nobody adds to them any more
+		d.senders, b.senders = b.senders, nil // nobody adds to them any more: stores keep them
 	}
-	o.Senders, b.senders, b.known = d.senders, nil, nil
+	o.Senders = d.senders
 	if d.q.stored {
 		o.Since = b.began
 	}
@@ -197,22 +205,52 @@ func (d *driver) append(ctx context.Context, o *store.Batch) (*store.Batch, erro
 		d.chain = chain
 		d.q.opens(chain)
 	}
+	o.Taken = o.Taken[:0]
 	now := time.Now()
-	until := now
-	if !o.Since.IsZero() {
-		until = o.Since
-	}
 	// The last place of a chain gets a write timeout of its own, however long
 	// the oldest waiter has waited: what it has begun is in doubt.
 	write := d.a.set.Load().Timeouts.Write
-	until = until.Add(write + beyondWrite + write)
+	if o.Since.IsZero() {
+		return d.chain.Store.Append(d.budget.until(ctx, now, now.Add(write+beyondWrite+write)), o)
+	}
+	until := o.Since.Add(write + beyondWrite + write)
 	if least := now.Add(write); until.Before(least) {
 		until = least
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
-	o.Taken = o.Taken[:0]
 	return d.chain.Store.Append(ctx, o)
+}
+
+// budgetSlack is how much longer than meant a batch may take that nobody waits for.
+const budgetSlack = 250 * time.Millisecond
+
+// A budget is a context with a deadline that one append after another uses: to
+// make one for each costs as much as all else of a small batch.
+type budget struct {
+	ctx    context.Context //nolint:containedctx // it serves the appends of budgetSlack
+	parent context.Context //nolint:containedctx // what ctx was made from
+	end    time.Time
+	cancel context.CancelFunc
+}
+
+// until returns a context that ends at t or within budgetSlack of it, or with
+// parent. It is valid until the next call.
+func (b *budget) until(parent context.Context, now, t time.Time) context.Context {
+	if b.ctx != nil && b.parent == parent && !t.After(b.end) && b.end.Sub(t) <= budgetSlack && now.Before(b.end) {
+		return b.ctx
+	}
+	b.close()
+	b.parent, b.end = parent, t.Add(budgetSlack)
+	b.ctx, b.cancel = context.WithDeadline(parent, b.end)
+	return b.ctx
+}
+
+func (b *budget) close() {
+	if b.cancel != nil {
+		b.cancel()
+	}
+	b.ctx = nil
 }
 
 // Backoff after a failed Append, doubling from the first to the last.
@@ -292,7 +330,7 @@ func (d *driver) tell(ctx context.Context) {
 func (d *driver) end(life context.Context) {
 	d.tick.Stop()
 	d.retry.Stop()
-	d.q.gather.Stop()
+	d.budget.close()
 	if d.chain.Store != nil {
 		ctx, cancel := context.WithTimeout(life, d.a.set.Load().Timeouts.Stop)
 		err := d.chain.Store.Close(ctx)

@@ -48,7 +48,7 @@ type filler struct {
 }
 
 func newFiller(q *queue, s *scratch, call *thrift.Call, l list) filler {
-	f := filler{q: q, s: s, call: call, set: q.a.set.Load(), left: l.size, overhead: partOverhead}
+	f := filler{q: q, s: s, call: call, set: s.set, left: l.size, overhead: partOverhead}
 	if q.tail != nil {
 		f.attach(q.tail)
 	}
@@ -57,15 +57,48 @@ func newFiller(q *queue, s *scratch, call *thrift.Call, l list) filler {
 
 // attach goes on with a batch.
 func (f *filler) attach(b *batch) {
-	f.b, f.data, f.ends = b, b.out.Data, b.out.Ends
+	f.b, f.data, f.ends = b, b.data, b.ends
 	f.from, f.spanned = len(f.ends), false
 }
 
-// add copies one message. A batch ends at max_batch bytes, and at so many
-// messages that their offsets stay a fraction of them.
-func (f *filler) add(e *thrift.Entry) {
-	m := e.Message
-	size := storedSize(m)
+// add copies the messages of a list. A batch ends at max_batch bytes, and at so
+// many messages that their offsets stay a fraction of them.
+func (f *filler) add(l list) {
+	entries, next := f.call.Entries, f.s.next
+	data, ends := f.data, f.ends
+	for i := l.first; i >= 0; i = next[i] {
+		e := &entries[i]
+		m := e.Message
+		size := storedSize(m)
+		at := len(data)
+		if at+size > cap(data) || at+size > f.set.maxBatch || len(ends) == cap(ends) || len(ends) >= f.set.batchMessages || f.q.role == deadLetters {
+			f.have(data, ends)
+			f.room(e, size)
+			data, ends, at = f.data, f.ends, len(f.data)
+		}
+		data = data[:at+size]
+		copy(data[at:], m)
+		if size > len(m) {
+			data[at+len(m)] = '\n'
+		}
+		ends = append(ends, uint32(len(data)))
+		if f.call.Batch != nil {
+			f.have(data, ends)
+			f.index(f.s.index[i])
+		}
+	}
+	f.have(data, ends)
+}
+
+// have notes what add has copied.
+func (f *filler) have(data []byte, ends []uint32) {
+	f.left.Messages -= int64(len(ends) - len(f.ends))
+	f.left.Bytes -= int64(len(data) - len(f.data))
+	f.data, f.ends = data, ends
+}
+
+// room makes room for a message, in a new batch where it has to be.
+func (f *filler) room(e *thrift.Entry, size int) {
 	if f.b == nil || len(f.data)+size > f.set.maxBatch || len(f.ends) >= f.set.batchMessages ||
 		(f.q.role == deadLetters && f.b.out.Note != noteOf(e)) {
 		f.flush()
@@ -74,13 +107,6 @@ func (f *filler) add(e *thrift.Entry) {
 	if len(f.data)+size > cap(f.data) || len(f.ends) == cap(f.ends) {
 		f.grow(size)
 	}
-	f.data = append(f.data, m...)
-	if size > len(m) {
-		f.data = append(f.data, '\n')
-	}
-	f.ends = append(f.ends, uint32(len(f.data)))
-	f.left.Messages--
-	f.left.Bytes -= int64(size)
 }
 
 // grow makes room for one more message, and at once for what is left of the call.
@@ -101,8 +127,11 @@ func (f *filler) grow(size int) {
 // half of the memory limit by now.
 func (f *filler) open(e *thrift.Entry, size int) {
 	q := f.q
-	b := &batch{began: f.s.now}
-	b.senders, b.out.Taken = b.sender1[:0], b.taken1[:0]
+	b := q.spare.Swap(nil)
+	if b == nil {
+		b = &batch{}
+	}
+	b.began, b.out.Taken = f.s.now, b.taken1[:0]
 	if q.stored {
 		b.done = make(chan struct{})
 	}
@@ -115,7 +144,7 @@ func (f *filler) open(e *thrift.Entry, size int) {
 	if q.a.arenas.live.Load()+int64(q.lastBytes) <= int64(f.set.Limits.Memory)/2 {
 		bytes, count = max(bytes, q.lastBytes), max(count, q.lastCount)
 	}
-	b.out.Data, b.out.Ends = q.a.arenas.get(bytes), q.a.offsets.get(count)
+	b.data, b.ends = q.a.arenas.get(bytes), q.a.offsets.get(count)
 	if q.tail == nil {
 		q.head = b
 	} else {
@@ -153,8 +182,8 @@ func (f *filler) flush() {
 	if b == nil {
 		return
 	}
-	from := len(b.out.Data)
-	b.out.Data, b.out.Ends = f.data, f.ends
+	from := len(b.data)
+	b.data, b.ends = f.data, f.ends
 	f.b = nil
 	size := Count{Messages: int64(len(f.ends) - f.from), Bytes: int64(len(f.data) - from)}
 	if size.Messages == 0 { // it was full already

@@ -123,7 +123,7 @@ func (l *labels) giveOut(all []figures, first bool) {
 			without = append(without, f)
 		}
 	}
-	sort.SliceStable(without, func(i, j int) bool { return without[i].offered.Bytes > without[j].offered.Bytes })
+	sort.SliceStable(without, func(i, j int) bool { return without[i].offered().Bytes > without[j].offered().Bytes })
 	for _, f := range without[:min(free, len(without))] {
 		before := &ledger{}
 		if !first {
@@ -149,11 +149,12 @@ func labelOf(name string) string {
 }
 
 func (f *figures) collect(out chan<- prometheus.Metric) {
+	offered := f.offered()
 	for _, m := range []struct {
 		metric
 		value int64
 	}{
-		{offeredMessages, f.offered.Messages}, {offeredBytes, f.offered.Bytes},
+		{offeredMessages, offered.Messages}, {offeredBytes, offered.Bytes},
 		{acceptedMessages, f.accepted.Messages}, {acceptedBytes, f.accepted.Bytes},
 		{withdrawnMessages, f.withdrawn.Messages}, {unknownMessages, f.unknown.Messages},
 		{retriedMessages, f.retried}, {droppedMessages, f.dropped.Messages},

@@ -3,6 +3,7 @@ package aggregator
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"time"
 
 	"twinscribe/thrift"
@@ -41,8 +42,10 @@ func (a *Aggregator) Log(ctx context.Context, call *thrift.Call) thrift.Result {
 
 // scratch is the working memory of one call, used again by later ones.
 type scratch struct {
-	now      time.Time // the one reading of the clock, for intervals
-	wall     time.Time // the same for arrival times
+	now      time.Time     // the one reading of the clock, for intervals
+	since    time.Duration // the same, since Aggregator.base
+	wall     time.Time     // the same for arrival times
+	set      *settings     // as they are while the call is copied
 	parts    []part
 	nobody   int32    // part of the names that no category has yet; -1: none
 	next     []int32  // by entry: the next one of its list; -1: none
@@ -67,6 +70,9 @@ type part struct {
 	good, dead list
 	entries    uint32
 }
+
+// charge is what the part costs of the limits in bytes.
+func (p *part) charge() int64 { return p.good.charge() + p.dead.charge() }
 
 // A list is a chain of entries through scratch.next.
 type list struct {
@@ -108,6 +114,7 @@ func (a *Aggregator) getScratch(entries int) *scratch {
 		s.timer.Stop()
 	}
 	s.now = time.Now()
+	s.since = s.now.Sub(a.base)
 	s.wall = s.now
 	if a.wall != nil {
 		s.wall = a.wall()
@@ -136,8 +143,8 @@ func (a *Aggregator) admit(s *scratch, call *thrift.Call) bool {
 	if !a.enqueue(s, call) {
 		return false
 	}
-	for _, n := range s.nudges {
-		n.q.nudge(n.how)
+	if len(s.nudges) > 0 {
+		a.nudge(s)
 	}
 	return true
 }
@@ -162,18 +169,51 @@ func (a *Aggregator) enqueue(s *scratch, call *thrift.Call) bool {
 			return false
 		}
 	}
-	for i := range s.parts {
-		a.commit(s, call, &s.parts[i])
+	s.set = a.set.Load()
+	for parts := s.parts; len(parts) > 0; {
+		parts = parts[s.commit(call, parts):]
 	}
 	return true
 }
 
-// commit copies one category's part into its queues. Memory is reserved.
-func (a *Aggregator) commit(s *scratch, call *thrift.Call, p *part) {
+// A call has so many categories locked together, with messages of so many bytes.
+// A lock is taken and given back by an instruction that waits until all that was
+// written before has reached the cache. With a lock for each message, a call of
+// a thousand categories would spend a quarter of its time on such waits. Large
+// parts are copied under a lock of their own, so that calls beside each other
+// do not wait for the whole of one another.
+const (
+	lockedAtOnce = 16
+	lockedBytes  = 8 << 10
+)
+
+// commit copies the first parts into the queues of their categories, and says
+// how many. Memory is reserved.
+func (s *scratch) commit(call *thrift.Call, parts []part) int {
+	parts[0].c.mu.Lock()
+	n := 1
+	defer func() {
+		for i := range parts[:n] {
+			parts[i].c.mu.Unlock()
+		}
+	}()
+	// Who holds a lock never waits for another one: calls name categories in any order.
+	bytes := parts[0].charge()
+	for most := min(len(parts), lockedAtOnce); n < most; n++ {
+		if bytes += parts[n].charge(); bytes > lockedBytes || !parts[n].c.mu.TryLock() {
+			break
+		}
+	}
+	for i := range parts[:n] {
+		s.put(call, &parts[i])
+	}
+	return n
+}
+
+// put copies one category's part into its queues. Needs the category's lock.
+func (s *scratch) put(call *thrift.Call, p *part) {
 	c := p.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.used = s.now
+	c.used = s.since
 	// The queues as they are now: the gate holds off a reload, and nobody
 	// retires a queue while bytes are reserved.
 	if !p.good.empty() {
@@ -233,39 +273,70 @@ func (a *Aggregator) sort(s *scratch, call *thrift.Call) {
 		s.call = 1
 	}
 	longest := a.set.Load().maxMessage
-	var name []byte
-	at, blank := int32(-1), false
-	for i := range call.Entries {
+	for i := 0; i < len(call.Entries); {
 		e := &call.Entries[i]
-		if at < 0 || !bytes.Equal(e.Category, name) {
-			name = e.Category
-			at = a.partOf(s, nameOf(e))
-			blank = len(nameOf(e)) == 0
-			if s.parts[at].c == nil {
-				s.missing = append(s.missing, int32(i))
-			}
-		} else if s.parts[at].c == nil && len(e.Message) > longest {
-			s.missing = append(s.missing, int32(i)) // it needs a queue for dead letters too
+		at := a.partOf(s, nameOf(e))
+		if s.parts[at].c == nil {
+			s.missing = append(s.missing, int32(i))
 		}
-		p := &s.parts[at]
-		l := &p.good
-		if blank || len(e.Message) > longest {
-			l = &p.dead
+		i = s.run(call, i, &s.parts[at], longest)
+	}
+}
+
+// run puts the entries from i on that have the same name into their part, and
+// returns the number of the next one.
+func (s *scratch) run(call *thrift.Call, i int, p *part, longest int) int {
+	name, blank, first := call.Entries[i].Category, len(nameOf(&call.Entries[i])) == 0, i
+	good := p.good
+	for ; i < len(call.Entries); i++ {
+		e := &call.Entries[i]
+		if i > first && !same(e.Category, name) {
+			break
 		}
-		if l.last < 0 {
-			l.first = int32(i)
-		} else {
-			s.next[l.last] = int32(i)
-		}
-		s.next[i] = -1
-		l.last = int32(i)
-		l.size.Messages++
-		l.size.Bytes += int64(storedSize(e.Message))
 		if call.Batch != nil {
 			s.index[i] = p.entries
 			p.entries++
 		}
+		if blank || len(e.Message) > longest {
+			s.link(&p.dead, i, e)
+			if p.c == nil && i > first {
+				s.missing = append(s.missing, int32(i)) // it needs a queue for dead letters too
+			}
+			continue
+		}
+		s.link(&good, i, e)
 	}
+	p.good = good
+	return i
+}
+
+// same says whether two names are. Most are short, and compared without a call.
+func same(a, b []byte) bool {
+	n := len(a)
+	switch {
+	case n != len(b):
+		return false
+	case n >= 8 && n <= 16:
+		le := binary.LittleEndian
+		return le.Uint64(a) == le.Uint64(b) && le.Uint64(a[n-8:]) == le.Uint64(b[n-8:])
+	case n >= 4 && n < 8:
+		le := binary.LittleEndian
+		return le.Uint32(a) == le.Uint32(b) && le.Uint32(a[n-4:]) == le.Uint32(b[n-4:])
+	}
+	return bytes.Equal(a, b)
+}
+
+// link puts an entry at the end of a list.
+func (s *scratch) link(l *list, i int, e *thrift.Entry) {
+	if l.last < 0 {
+		l.first = int32(i)
+	} else {
+		s.next[l.last] = int32(i)
+	}
+	s.next[i] = -1
+	l.last = int32(i)
+	l.size.Messages++
+	l.size.Bytes += int64(storedSize(e.Message))
 }
 
 // partOf returns the number of the part for a name.

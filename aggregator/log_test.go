@@ -1,6 +1,7 @@
 package aggregator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -309,4 +310,20 @@ func TestACallsTablesAreRightWhenTheirCounterComesRound(t *testing.T) {
 		equal(t, "parts", len(s.parts), 1)
 		equal(t, "category", s.parts[0].c.name, "web")
 	})
+}
+
+func TestSameComparesWholeNames(t *testing.T) {
+	for n := range 40 {
+		a := bytes.Repeat([]byte{'a'}, n)
+		if !same(a, bytes.Clone(a)) || same(a, append(bytes.Clone(a), 'a')) {
+			t.Errorf("%d bytes: equal ones differ, or a longer one is the same", n)
+		}
+		for i := range n {
+			b := bytes.Clone(a)
+			b[i] = 'b'
+			if same(a, b) || same(b, a) {
+				t.Errorf("%d bytes: a difference at %d is not seen", n, i)
+			}
+		}
+	}
 }

@@ -160,11 +160,11 @@ func TestWhatALabelShowedIsNotShownAgainByTheOthers(t *testing.T) {
 	all := []figures{{}, {c: &category{name: "a"}, live: true}, {c: &category{name: "b"}, live: true}}
 	look := func(offered ...int64) string {
 		for i, n := range offered {
-			all[i].offered = Count{Messages: n, Bytes: n}
+			all[i].accepted = Count{Messages: n, Bytes: n}
 		}
 		var shown []string
 		for _, f := range l.share(slices.Clone(all)) {
-			shown = append(shown, fmt.Sprintf("%s=%d", f.label, f.offered.Messages))
+			shown = append(shown, fmt.Sprintf("%s=%d", f.label, f.offered().Messages))
 		}
 		return strings.Join(shown, " ")
 	}

@@ -38,23 +38,25 @@ const broken = 1<<63 - 1
 
 // A batch is being filled under its category's lock, then belongs to the
 // goroutine that drives the queue. Its arena goes back to the slabs when it is
-// settled; the struct does not, since waiters look at it afterwards.
+// settled; the struct only where no waiters look at it afterwards.
 type batch struct {
-	out     store.Batch // complete once it is cut
-	next    *batch
-	data    []byte // the arena as it was cut, for the slabs
+	data    []byte // the arena; its messages end at ends
 	ends    []uint32
-	done    chan struct{} // closed when it is settled; nil with ack received
-	began   time.Time     // arrival of its first message
-	charge  int64         // bytes reserved for it
-	total   int           // messages it was cut with
-	stored  int           // of them, known before done is closed
+	next    *batch
+	charge  int64 // bytes reserved for it
 	senders []string
 	known   map[string]struct{} // the senders, where they are many
 
-	sender1 [1]string      // room for the usual one
-	taken1  [1]store.Taken // and for the usual answer
+	out    store.Batch    // complete once it is cut
+	done   chan struct{}  // closed when it is settled; nil with ack received
+	began  time.Time      // arrival of its first message
+	total  int            // messages it was cut with
+	stored int            // of them, known before done is closed
+	taken1 [1]store.Taken // room for the usual answer
 }
+
+// reset makes a settled batch an empty one.
+func (b *batch) reset() { *b = batch{senders: b.senders[:0]} }
 
 // manySenders is from when on a batch looks senders up in a table.
 const manySenders = 16
@@ -85,32 +87,37 @@ func (b *batch) size() Count {
 }
 
 // A queue gathers the messages of one category into batches. One goroutine
-// (driver) takes them.
+// (driver) takes them. As in category, what every message needs comes first.
 type queue struct {
-	a      *Aggregator
-	c      *category
-	rule   *Rule
-	role   role
-	stored bool   // ack level of its waiters
-	number uint32 // of its chain
-	opened Chain  // by a reload; otherwise the driver opens it
-
-	wake   chan struct{} // one slot: there is something to do
-	gather *time.Timer   // ack received: when what has gathered is taken at the latest
-
 	// until is the moment, since Aggregator.base, before which admission refuses
 	// because the chain has just failed; 0: it does not.
 	until atomic.Int64
+
+	// Under c.mu.
+	head, tail *batch
+	pending    int           // bytes of text in them
+	unsettled  Count         // pending and in flight
+	used       time.Duration // since Aggregator.base
+
+	stored bool // ack level of its waiters
+	role   role
+	listed atomic.Bool // ack received: the clock wakes the driver; set under c.mu
+
+	a      *Aggregator
+	c      *category
+	rule   *Rule
+	number uint32 // of its chain
+	opened Chain  // by a reload; otherwise the driver opens it
+
+	wake  chan struct{}         // one slot: there is something to do
+	spare atomic.Pointer[batch] // ack received: nobody looks at a settled batch, so it is used again
+
 	// again asks the driver of a broken chain for another attempt.
 	again atomic.Bool
 
 	// Under c.mu.
-	head, tail *batch
-	pending    int       // bytes of text in them
-	unsettled  Count     // pending and in flight
 	flying     time.Time // arrival of the first message in flight; zero: nothing is
 	closing    bool
-	used       time.Time
 	lastBytes  int // sizes of the batch that was cut last, as a guess for the next
 	lastCount  int
 	producer   string // of the last batch id; kept so that equal ones share it
@@ -119,15 +126,13 @@ type queue struct {
 	active     func() string
 }
 
-func (a *Aggregator) newQueue(c *category, rule *Rule, r role, number uint32, now time.Time) *queue {
+func (a *Aggregator) newQueue(c *category, rule *Rule, r role, number uint32, now time.Duration) *queue {
 	q := &queue{
 		a: a, c: c, rule: rule, role: r, used: now,
 		stored: r != messages || rule.Ack == AckStored,
 		number: number,
 		wake:   make(chan struct{}, 1),
-		gather: time.NewTimer(time.Hour),
 	}
-	q.gather.Stop()
 	return q
 }
 
@@ -143,26 +148,50 @@ func (q *queue) signal() {
 // driver has to be told. Needs c.mu.
 func (q *queue) push(s *scratch, call *thrift.Call, l list) nudge {
 	empty, before := q.head == nil, q.pending
-	f := newFiller(q, s, call, l)
-	for i := l.first; i >= 0; i = s.next[i] {
-		f.add(&call.Entries[i])
-		if call.Batch != nil {
-			f.index(s.index[i])
-		}
+	if l.first != l.last || !q.append(s, call, l) {
+		f := newFiller(q, s, call, l)
+		f.add(l)
+		f.flush()
 	}
-	f.flush()
 	q.pending += int(l.size.Bytes)
 	q.unsettled.add(l.size)
-	q.used = s.now
-	switch limit := f.set.batchBytes; {
+	q.used = s.since
+	switch limit := s.set.batchBytes; {
 	case q.stored && !empty:
 		return nudgeNone // whoever filled the empty queue has woken the driver
 	case q.stored, before < limit && q.pending >= limit:
 		return nudgeNow
-	case empty:
+	case empty && !q.listed.Load():
+		q.listed.Store(true)
 		return nudgeTimer
 	}
 	return nudgeNone
+}
+
+// append copies a single message where that needs nothing new, and reports
+// whether it has. A filler is worth its making for more than one. Needs c.mu.
+func (q *queue) append(s *scratch, call *thrift.Call, l list) bool {
+	b, size := q.tail, int(l.size.Bytes)
+	if b == nil || call.Batch != nil || q.role == deadLetters {
+		return false
+	}
+	at, n := len(b.data), len(b.ends)
+	if at+size > cap(b.data) || n == cap(b.ends) || at+size > s.set.maxBatch || n >= s.set.batchMessages {
+		return false
+	}
+	m := call.Entries[l.first].Message
+	b.data = b.data[:at+size]
+	copy(b.data[at:], m)
+	b.data[at+size-1] = '\n'
+	b.ends = append(b.ends, uint32(at+size))
+	b.charge += l.charge()
+	b.sender(call.Sender)
+	if q.stored {
+		s.waits = append(s.waits, wait{b: b, c: q.c, size: l.size})
+	} else {
+		s.received = true
+	}
+	return true
 }
 
 // nudge is how a driver hears of new messages.
@@ -171,16 +200,21 @@ type nudge uint8
 const (
 	nudgeNone nudge = iota
 	nudgeNow
-	nudgeTimer
+	nudgeTimer // by the clock, after the batch wait
 )
 
-func (q *queue) nudge(n nudge) {
-	switch n {
-	case nudgeNow:
-		q.signal()
-	case nudgeTimer:
-		q.gather.Reset(q.a.set.Load().Queue.BatchWait)
-	case nudgeNone:
+// nudge has the drivers hear of a call's messages.
+func (a *Aggregator) nudge(s *scratch) {
+	timed := false
+	for _, n := range s.nudges {
+		if n.how == nudgeNow {
+			n.q.signal()
+		} else {
+			timed = true
+		}
+	}
+	if timed {
+		a.clock.add(s.nudges, s.now.Add(a.set.Load().Queue.BatchWait))
 	}
 }
 

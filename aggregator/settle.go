@@ -9,7 +9,7 @@ import (
 // take removes the next batch from the queue, if it is due. With ack stored it
 // always is: the batch gathers while the one before it is being stored. With
 // ack received it is once it is full, holds batch_bytes, or is batch_wait old;
-// the timer is set for the last.
+// the clock tells of the last.
 func (q *queue) take(drain bool) *batch {
 	set := q.a.set.Load()
 	q.c.mu.Lock()
@@ -19,9 +19,13 @@ func (q *queue) take(drain bool) *batch {
 		return nil
 	}
 	if !q.stored && !drain && !q.closing && b.next == nil && q.pending < set.batchBytes {
-		if wait := set.Queue.BatchWait - time.Since(b.began); wait > 0 {
+		if wait := set.Queue.BatchWait; time.Since(b.began) < wait-early(wait) {
+			listed := q.listed.Swap(true)
+			due := b.began.Add(wait)
 			q.c.mu.Unlock()
-			q.gather.Reset(wait)
+			if !listed {
+				q.a.clock.add([]nudged{{q, nudgeTimer}}, due)
+			}
 			return nil
 		}
 	}
@@ -30,7 +34,7 @@ func (q *queue) take(drain bool) *batch {
 		q.tail = nil
 	}
 	b.next = nil
-	b.data, b.ends = b.out.Data, b.out.Ends
+	b.out.Data, b.out.Ends = b.data, b.ends
 	size := b.size()
 	b.total = int(size.Messages)
 	q.pending -= int(size.Bytes)
@@ -87,7 +91,10 @@ func (q *queue) settle(b *batch) {
 	q.a.memory.Add(-b.charge)
 	if b.done != nil {
 		close(b.done)
+		return
 	}
+	b.reset()
+	q.spare.Store(b)
 }
 
 // fails notes what is wrong with the chain for the status; nil: nothing.

@@ -229,7 +229,7 @@ func (a *Aggregator) Counters() map[string]int64 {
 		c.mu.Unlock()
 		if c.name != "" {
 			count(&l, c.name)
-		} else if l.offered.Messages > 0 {
+		} else if l.offered().Messages > 0 {
 			counters["scribe_overall:received blank category"] += l.accepted.Messages
 		}
 	}
