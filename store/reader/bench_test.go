@@ -84,7 +84,7 @@ func BenchmarkRead(b *testing.B) {
 	run("source=file/feeds=32000/sink=text", "file2", 0, text)
 	run("source=file/sink=messages", "file1", 0, each)
 	run("source=segment/sink=text", "segment", 0, text)
-	b.Run("cat", func(b *testing.B) { // the floor: read and write, nothing else
+	b.Run("source=file/sink=cat", func(b *testing.B) { // the floor: read and write, nothing else
 		s := web("n1", 1)
 		s.category = "file1"
 		buf := make([]byte, 128<<10)
