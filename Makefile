@@ -94,7 +94,7 @@ fuzz-night: ## the same for a night: 40 minutes each, about 8 hours in all on 2 
 	@FUZZTIME=$${FUZZTIME:-40m} $(MAKE) --no-print-directory fuzz
 
 .PHONY: bench
-bench: build ## what the server costs from end to end, beside a floor: a report with plots in BENCH_REPORT (.lab/performance); about 20 minutes
+bench: build ## what the server costs from end to end, beside a floor: a report with plots in BENCH_REPORT (.lab/performance); about 15 minutes
 	$(LAB); export BENCH_REPORT=$(abspath $(or $(BENCH_REPORT),.lab/performance)); \
 	  $(INTEGRATION) -v -timeout 90m -run '^TestReport$$' ./integration/bench
 
