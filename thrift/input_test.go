@@ -48,12 +48,12 @@ func TestFramesOfAnySizeFollowEachOther(t *testing.T) {
 			}
 		}
 		if seed%3 == 0 {
-			go write(c, bytes.Join(frames, nil), writes)
+			go write(c, bytes.Join(frames, nil), writes.Uint64())
 			answers(0, calls)
 		} else {
 			for i := 0; i < calls; {
 				n := min(1+rnd.IntN(int(seed%3)), calls-i)
-				go write(c, bytes.Join(frames[i:i+n], nil), writes)
+				go write(c, bytes.Join(frames[i:i+n], nil), writes.Uint64())
 				answers(i, i+n)
 				i += n
 			}
@@ -89,8 +89,9 @@ func (s *seen) log(_ context.Context, c *Call) Result {
 	return OK
 }
 
-// write writes in pieces, with pauses.
-func write(c net.Conn, b []byte, rnd *rand.Rand) {
+// write writes in pieces, with pauses, both by the seed.
+func write(c net.Conn, b []byte, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 4))
 	for len(b) > 0 {
 		n := min(len(b), 1+rnd.IntN(500_000))
 		if _, err := c.Write(b[:n]); err != nil {
