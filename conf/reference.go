@@ -164,10 +164,10 @@ func defaultText(t reflect.Type, v reflect.Value) string {
 // durationText is a duration without its zeros: 10m, not 10m0s.
 func durationText(d time.Duration) string {
 	s := d.String()
-	if d >= time.Minute {
+	if d >= time.Minute && d%time.Minute == 0 {
 		s = strings.TrimSuffix(s, "0s")
 	}
-	if d >= time.Hour {
+	if d >= time.Hour && d%time.Hour == 0 {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -137,5 +138,19 @@ func TestDocumentation(t *testing.T) {
 	b, err := os.ReadFile(page)
 	if err != nil || string(b) != Markdown() {
 		t.Errorf("docs/configuration.md is stale: run `make docs` (%v)", err)
+	}
+}
+
+func TestDurationsAreWrittenWithoutTheirZeros(t *testing.T) {
+	for text, want := range map[string]string{
+		"0s": "0s", "10s": "10s", "1m40s": "1m40s", "70s": "1m10s", "10m0s": "10m", "90m": "1h30m", "24h": "24h", "1h0m10s": "1h0m10s", "1500ms": "1.5s",
+	} {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := durationText(d); got != want {
+			t.Errorf("%s is written as %s, want %s", text, got, want)
+		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -182,7 +181,7 @@ func (w *bookWatch) judgeLevels(t *testing.T) {
 		{"heap MiB", func(l levels) float64 { return l.heap }, 0.10, 4},
 		{"RSS MiB", func(l levels) float64 { return l.rss }, 0.05, 4},
 	} {
-		a, b := median(early, of.get), median(late, of.get)
+		a, b := lab.Median(early, of.get), lab.Median(late, of.get)
 		if limit := a*(1+pick(3, of.part)) + pick(50, of.extra); b > limit {
 			t.Errorf("%s: median %.1f in the second fifth, %.1f in the last, want at most %.1f", of.name, a, b, limit)
 		}
@@ -192,19 +191,10 @@ func (w *bookWatch) judgeLevels(t *testing.T) {
 	t.Logf("table: 9 | second and last fifth of these %.0f min, medians | %s", w.lasted().Minutes(), strings.Join(parts, "; "))
 }
 
-func median(samples []levels, get func(levels) float64) float64 {
-	values := make([]float64, len(samples))
-	for i, l := range samples {
-		values[i] = get(l)
-	}
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
 func fifths(samples []levels, get func(levels) float64) string {
 	var parts []string
 	for i := range 5 {
-		parts = append(parts, fmt.Sprintf("%.1f", median(samples[i*len(samples)/5:(i+1)*len(samples)/5], get)))
+		parts = append(parts, fmt.Sprintf("%.1f", lab.Median(samples[i*len(samples)/5:(i+1)*len(samples)/5], get)))
 	}
 	return strings.Join(parts, ", ")
 }

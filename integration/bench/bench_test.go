@@ -24,20 +24,18 @@ import (
 	"twinscribe/integration/lab"
 )
 
-// settings of a run; the environment may set others.
-var (
-	turns   = number("BENCH_ROUNDS", 5)
-	seconds = number("BENCH_SECONDS", 3) // of load in each measurement
-)
+// Settings of a run, which the environment may change.
+var turns, seconds int // rounds, and seconds of load in each measurement
 
-func number(key string, fallback int) int {
+func number(t *testing.T, key string, fallback int) int {
+	t.Helper()
 	s := os.Getenv(key)
 	if s == "" {
 		return fallback
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		panic(fmt.Sprintf("%s=%q: want a number of at least 1", key, s))
+		t.Fatalf("%s=%q: want a number of at least 1", key, s)
 	}
 	return n
 }
@@ -45,6 +43,7 @@ func number(key string, fallback int) int {
 // TestReport runs every case and writes the report into BENCH_REPORT, or into a
 // folder that is gone afterwards.
 func TestReport(t *testing.T) {
+	turns, seconds = number(t, "BENCH_ROUNDS", 5), number(t, "BENCH_SECONDS", 3)
 	r := &report{dir: os.Getenv("BENCH_REPORT")}
 	if r.dir == "" {
 		r.dir = t.TempDir()
@@ -72,6 +71,11 @@ func TestReport(t *testing.T) {
 // nullStore is a server that throws away what it acknowledges.
 const nullStore = "ack: received\nlimits: {connections: 20000, categories: 10000}\ncategories:\n  - {match: \"*\", store: {null: {}}}\n"
 
+// dirCluster is a configuration with one cluster, a directory.
+func dirCluster(path string) string {
+	return fmt.Sprintf("clusters:\n  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: \"*\", store: {files: {cluster: d}}}\n", path)
+}
+
 // serving starts a server.
 func serving(t *testing.T, yaml string) (*lab.Server, target) {
 	t.Helper()
@@ -90,7 +94,7 @@ func received(t *testing.T, r *report) {
 		bound              float64
 	}{{8, 1000, 1.5}, {8, 100, 1.6}, {64, 1, 1.25}} {
 		l := load{connections: c.connections, batch: c.batch, size: 200}
-		ours, least := byTurns(t, func() sample {
+		ours, least := byTurns(func() sample {
 			asking := -made()
 			asking += made()
 			before := made()
@@ -101,7 +105,7 @@ func received(t *testing.T, r *report) {
 		r.ratio(t, fmt.Sprintf("null store, `ack: received`, %d connections × %s", c.connections, batches(c.batch)),
 			"CPU a message, of the floor's", cpuPerMessage(ours)/cpuPerMessage(least), atMost(c.bound),
 			fmt.Sprintf("%.3f and %.3f s a million", cpuPerMessage(ours), cpuPerMessage(least)))
-		each := max(0, median(ours, func(s sample) float64 { return s.allocations / s.messages })) // what the asking made is an estimate
+		each := max(0, lab.Median(ours, func(s sample) float64 { return s.allocations / s.messages })) // what the asking made is an estimate
 		r.ratio(t, "the same", "allocations a message", math.Round(10*each)/10, atMost(0), fmt.Sprintf("%.4f, with those of the page that tells", each))
 	}
 }
@@ -119,8 +123,8 @@ func manyCategories(t *testing.T, r *report) {
 	one, many := load{connections: 8, batch: 1000, size: 200}, load{connections: 8, batch: 1000, size: 200, categories: 1000}
 	// A second look at what the machine makes of it: the floor with as much memory for each category as the server's.
 	floor := startFloor(t, "-gather", "2048")
-	a, b := byTurns(t, func() sample { return many.on(t, server) }, func() sample { return one.on(t, server) })
-	least, leastOne := byTurns(t, func() sample { return many.on(t, floor) }, func() sample { return one.on(t, floor) })
+	a, b := byTurns(func() sample { return many.on(t, server) }, func() sample { return one.on(t, server) })
+	least, leastOne := byTurns(func() sample { return many.on(t, floor) }, func() sample { return one.on(t, floor) })
 	r.ratio(t, "1,000 categories in each batch of 1000, `ack: received`", "CPU a message, of one category's", cpuPerMessage(a)/cpuPerMessage(b), atMost(3),
 		fmt.Sprintf("%.3f and %.3f s a million", cpuPerMessage(a), cpuPerMessage(b)))
 	r.fact("1,000 categories in each batch of 1000, the floor that keeps 2 KiB of each: %.1f times the CPU of its one category (%.3f and %.3f s a million messages).",
@@ -130,10 +134,10 @@ func manyCategories(t *testing.T, r *report) {
 // directory holds a dir cluster against the floor, which syncs each mebibyte.
 func directory(t *testing.T, r *report) {
 	at := t.TempDir()
-	_, server := serving(t, fmt.Sprintf("clusters:\n  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: \"*\", store: {files: {cluster: d}}}\n", filepath.Join(at, "d")))
+	_, server := serving(t, dirCluster(filepath.Join(at, "d")))
 	floor := startFloor(t, "-mode", "file", "-dir", at)
 	l := load{connections: 8, batch: 1000, size: 500}
-	ours, least := byTurns(t, func() sample { return l.on(t, server) }, func() sample { return l.on(t, floor) })
+	ours, least := byTurns(func() sample { return l.on(t, server) }, func() sample { return l.on(t, floor) })
 	r.ratio(t, "dir cluster, `ack: stored`, 8 connections × batches of 1000 × 500 B", "acknowledged MB/s, of the floor's with a sync each MiB",
 		rate(ours)/rate(least), atLeast(0.5), fmt.Sprintf("%.0f and %.0f MB/s", rate(ours), rate(least)))
 	r.ratio(t, "the same", "CPU a message, of the floor's", cpuPerMessage(ours)/cpuPerMessage(least), atMost(2),
@@ -146,9 +150,7 @@ func curves(t *testing.T, r *report) {
 	point := func(of string, x int, l load) {
 		l.duration = time.Second
 		l.refused = true // at gigabytes a second a queue is full now and then
-		s := l.on(t, server)
-		s.memory = statusOf(t, server.pid, "VmRSS") / 1024
-		r.point(of, float64(x), s)
+		r.point(of, float64(x), l.on(t, server))
 	}
 	for _, n := range []int{1, 3, 10, 30, 100, 300, 1000, 3000} {
 		point("batch", n, load{connections: 8, batch: n, size: 200})

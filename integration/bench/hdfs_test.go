@@ -50,7 +50,7 @@ func clusters(root, extra string, hs ...*lab.Hadoop) string {
 // throughput holds the server against a program that only writes, and against Hadoop's shell.
 func throughput(t *testing.T, r *report, n1 *lab.Hadoop) {
 	const connections, batch, size, categories = 8, 1000, 500, 4
-	calls := number("BENCH_HDFS_MB", 256) * 1_000_000 / (connections * batch * size)
+	calls := number(t, "BENCH_HDFS_MB", 256) * 1_000_000 / (connections * batch * size)
 	_, server := serving(t, clusters("throughput", "", n1))
 	l := load{connections: connections, batch: batch, size: size, categories: categories, calls: calls}
 	writer := built(t, "hdfswriter")
@@ -63,7 +63,7 @@ func throughput(t *testing.T, r *report, n1 *lab.Hadoop) {
 		p := cmd.ProcessState
 		return sample{bytes: written, wall: time.Since(start).Seconds(), cpu: (p.UserTime() + p.SystemTime()).Seconds()}
 	}
-	ours, bare := byTurns(t, func() sample { return l.on(t, server) }, func() sample {
+	ours, bare := byTurns(func() sample { return l.on(t, server) }, func() sample {
 		return run(exec.Command(writer, "-namenode", n1.Addr, "-user", lab.User(), "-files", strconv.Itoa(categories), "-bytes", fmt.Sprintf("%.0f", written)))
 	})
 	what := "real HDFS, one DataNode, `ack: stored`, 8 connections × batches of 1000 × 500 B, 4 categories"
@@ -73,7 +73,7 @@ func throughput(t *testing.T, r *report, n1 *lab.Hadoop) {
 	if err := os.WriteFile(local, bytes.Repeat([]byte{'x'}, int(written)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	again, put := byTurns(t, func() sample { return l.on(t, server) }, func() sample {
+	again, put := byTurns(func() sample { return l.on(t, server) }, func() sample {
 		start := time.Now()
 		n1.CLI("dfs", "-put", "-f", local, "/put")
 		return sample{bytes: written, wall: time.Since(start).Seconds()}
@@ -85,20 +85,18 @@ func throughput(t *testing.T, r *report, n1 *lab.Hadoop) {
 func latency(t *testing.T, r *report, n1 *lab.Hadoop) {
 	_, server := serving(t, clusters("latency", "", n1))
 	l := load{connections: 64, batch: 1, size: 200, rate: 5000, duration: 5 * time.Second}
-	ours, _ := byTurns(t, func() sample { return l.on(t, server) }, func() sample { return sample{} })
+	ours := repeated(func() sample { return l.on(t, server) })
 	what := "real HDFS, `ack: stored`, 64 connections, one category, 5,000 single messages/s"
-	detail := fmt.Sprintf("%.0f messages/s", median(ours, func(s sample) float64 { return s.messages / s.wall }))
-	r.ratio(t, what, "p50 in ms", 1000*median(ours, func(s sample) float64 { return s.p50 }), atMost(3), detail)
-	r.ratio(t, "the same", "p99 in ms", 1000*median(ours, func(s sample) float64 { return s.p99 }), atMost(25), detail)
+	detail := fmt.Sprintf("%.0f messages/s", lab.Median(ours, func(s sample) float64 { return s.messages / s.wall }))
+	r.ratio(t, what, "p50 in ms", 1000*lab.Median(ours, func(s sample) float64 { return s.p50 }), atMost(3), detail)
+	r.ratio(t, "the same", "p99 in ms", 1000*lab.Median(ours, func(s sample) float64 { return s.p99 }), atMost(25), detail)
 }
 
 // stored shows what a message costs whose OK waits for HDFS, by the size of calls.
 func stored(t *testing.T, r *report, n1 *lab.Hadoop) {
 	_, server := serving(t, clusters("stored", "", n1))
 	for _, n := range []int{1, 10, 100, 1000} {
-		s := load{connections: 64, batch: n, size: 200, categories: min(n, 10)}.on(t, server)
-		s.memory = statusOf(t, server.pid, "VmRSS") / 1024
-		r.point("stored", float64(n), s)
+		r.point("stored", float64(n), load{connections: 64, batch: n, size: 200, categories: min(n, 10)}.on(t, server))
 	}
 }
 
@@ -170,18 +168,12 @@ func failover(t *testing.T, r *report, n1, n2 *lab.Hadoop) {
 		if at["n2"] > at["n1"] {
 			used = n2
 		}
-		pids := []int{used.Pid("nn"), used.Pid("dn1")}
 		cut := time.Now()
-		for _, p := range pids {
-			used.Signal(p, syscall.SIGSTOP)
-		}
+		goOn := freeze(used)
 		time.Sleep(8 * time.Second)
 		cancel()
 		hs := <-done
-		for _, p := range pids {
-			used.Signal(p, syscall.SIGCONT)
-		}
-		used.Wait(1)
+		goOn()
 		count := func(from time.Time, d time.Duration) float64 {
 			n, _, _, _ := lab.Latency(hs, from, from.Add(d))
 			return float64(n) / d.Seconds()
@@ -210,8 +202,27 @@ func failover(t *testing.T, r *report, n1, n2 *lab.Hadoop) {
 		each = append(each, fmt.Sprintf("%.1f after %.1f without an OK", b.wall, pauses[i].wall))
 	}
 	slices.Sort(each)
-	r.ratio(t, "failover: NameNode and DataNode of the cluster in use stopped under full load", "s until a second with 90 % of the rate begins", median(backs, func(s sample) float64 { return s.wall }), atMost(3),
+	r.ratio(t, "failover: NameNode and DataNode of the cluster in use stopped under full load", "s until a second with 90 % of the rate begins", lab.Median(backs, func(s sample) float64 { return s.wall }), atMost(3),
 		"each: "+strings.Join(each, ", "))
+}
+
+// freeze stops NameNode and DataNode of clusters until the function that it
+// returns is called, which waits until they work again.
+func freeze(hs ...*lab.Hadoop) (goOn func()) {
+	signal := func(sig syscall.Signal) {
+		for _, h := range hs {
+			for _, who := range []string{"nn", "dn1"} {
+				h.Signal(h.Pid(who), sig)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() {
+		signal(syscall.SIGCONT)
+		for _, h := range hs {
+			h.Wait(1)
+		}
+	}
 }
 
 // pause is the longest time without an OK of anybody after a moment.
@@ -238,17 +249,7 @@ func overload(t *testing.T, r *report, n1, n2 *lab.Hadoop) {
 	limits := fmt.Sprintf("limits: {memory: %dMiB, frame_memory: %dMiB, frame: 6MiB, message: 2MiB, entries: 50000, connections: 410}\nbuffer: {max_bytes: 64MiB}\n", memory, frames)
 	_, server := serving(t, clusters("overload", limits, n1, n2))
 	load{connections: 8, batch: 1, size: 200, categories: 8, duration: time.Second}.on(t, server)
-	pids := []int{n1.Pid("nn"), n1.Pid("dn1"), n2.Pid("nn"), n2.Pid("dn1")}
-	for _, p := range pids {
-		n1.Signal(p, syscall.SIGSTOP)
-	}
-	defer func() {
-		for _, p := range pids {
-			n1.Signal(p, syscall.SIGCONT)
-		}
-		n1.Wait(1)
-		n2.Wait(1)
-	}()
+	defer freeze(n1, n2)()
 	load{connections: 400, batch: 5000, size: 200, categories: 16, duration: 20 * time.Second, refused: true}.on(t, server)
 	high := statusOf(t, server.pid, "VmHWM") / 1024
 	r.ratio(t, fmt.Sprintf("400 connections × batches of 5000, both clusters stopped, buffer full, `limits.memory` and `frame_memory` %d MiB", memory+frames), "MiB of memory at most beside these", high-memory-frames, atMost(64), fmt.Sprintf("VmHWM %.0f MiB", high))

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,7 +31,7 @@ type target struct {
 type sample struct {
 	messages, bytes float64 // acknowledged
 	wall, cpu       float64 // seconds; cpu is the target's
-	p50, p99, max   float64 // seconds until an answer
+	p50, p99        float64 // seconds until an answer
 	allocations     float64 // of the target
 	memory          float64 // MiB of the target, afterwards
 }
@@ -81,12 +80,12 @@ func (l load) on(t *testing.T, at target) sample {
 		Bytes      float64
 		P50Seconds float64 `json:"p50_seconds"`
 		P99Seconds float64 `json:"p99_seconds"`
-		MaxSeconds float64 `json:"max_seconds"`
 	}
 	if err := json.Unmarshal(out, &r); err != nil {
 		t.Fatal(err)
 	}
-	return sample{messages: r.Messages, bytes: r.Bytes, wall: r.Seconds, cpu: used, p50: r.P50Seconds, p99: r.P99Seconds, max: r.MaxSeconds}
+	return sample{messages: r.Messages, bytes: r.Bytes, wall: r.Seconds, cpu: used, p50: r.P50Seconds, p99: r.P99Seconds,
+		memory: statusOf(t, at.pid, "VmRSS") / 1024}
 }
 
 // clockTick is the unit of the times in /proc/PID/stat: USER_HZ, 100 on every
@@ -134,8 +133,7 @@ func statusOf(t *testing.T, pid int, key string) float64 {
 
 // byTurns measures a and b one after the other, as often as BENCH_ROUNDS says,
 // after a first time of both that does not count.
-func byTurns(t *testing.T, a, b func() sample) (as, bs []sample) {
-	t.Helper()
+func byTurns(a, b func() sample) (as, bs []sample) {
 	for i := range turns + 1 {
 		x, y := a(), b()
 		if i > 0 {
@@ -145,28 +143,25 @@ func byTurns(t *testing.T, a, b func() sample) (as, bs []sample) {
 	return as, bs
 }
 
-func median(ss []sample, of func(sample) float64) float64 {
-	v := make([]float64, len(ss))
-	for i, s := range ss {
-		v[i] = of(s)
-	}
-	slices.Sort(v)
-	return v[len(v)/2]
+// repeated measures a as often, after a first time that does not count.
+func repeated(a func() sample) []sample {
+	as, _ := byTurns(a, func() sample { return sample{} })
+	return as
 }
 
 // cpuPerMessage is in seconds per million messages.
 func cpuPerMessage(ss []sample) float64 {
-	return median(ss, func(s sample) float64 { return s.cpu / s.messages * 1e6 })
+	return lab.Median(ss, func(s sample) float64 { return s.cpu / s.messages * 1e6 })
 }
 
 // cpuPerMB is in seconds per million bytes.
 func cpuPerMB(ss []sample) float64 {
-	return median(ss, func(s sample) float64 { return s.cpu / s.bytes * 1e6 })
+	return lab.Median(ss, func(s sample) float64 { return s.cpu / s.bytes * 1e6 })
 }
 
 // rate is in millions of bytes a second.
 func rate(ss []sample) float64 {
-	return median(ss, func(s sample) float64 { return s.bytes / s.wall / 1e6 })
+	return lab.Median(ss, func(s sample) float64 { return s.bytes / s.wall / 1e6 })
 }
 
 // built is a program of this folder.

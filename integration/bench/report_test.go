@@ -89,7 +89,11 @@ func (r *report) write() error {
 		return err
 	}
 	var b bytes.Buffer
-	b.WriteString("# Performance\n\nMade by `make bench BENCH_REPORT=docs/performance`, which takes about 15 minutes; what limits the figures and what was tried is in [notes](notes.md). Messages have 200 bytes where nothing else is said. A figure that is a ratio is one of medians of ")
+	b.WriteString("# Performance\n\nMade by `make bench BENCH_REPORT=docs/performance`, which takes about 15 minutes (BENCH_ROUNDS, BENCH_SECONDS, BENCH_READ_GB and BENCH_HDFS_MB make it shorter or longer). ")
+	if _, err := os.Stat(filepath.Join(r.dir, "notes.md")); err == nil {
+		b.WriteString("What limits the figures and what was tried is in [notes](notes.md). ")
+	}
+	b.WriteString("Messages have 200 bytes where nothing else is said. A figure that is a ratio is one of medians of ")
 	fmt.Fprintf(&b, "%d rounds of %d s, measured by turns in this run, after one round that does not count; CPU is that of the server's process, the system's part included. ", turns, seconds)
 	b.WriteString("The floor is [a program](../../integration/bench/floor/main.go) that reads frames, walks over them in place and copies each message once, and does nothing else.\n\n")
 	fmt.Fprintf(&b, "%s\n\n", machine())

@@ -4,7 +4,6 @@ package bench
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,8 +80,8 @@ func idleConnections(t *testing.T, r *report) {
 // reading holds `twinscribe read` against cat, both into wc.
 func reading(t *testing.T, r *report) {
 	at := t.TempDir()
-	gb := number("BENCH_READ_GB", 10)
-	s, server := serving(t, fmt.Sprintf("clusters:\n  - {name: d, dir: {path: %q}}\ncategories:\n  - {match: \"*\", store: {files: {cluster: d}}}\n", at))
+	gb := number(t, "BENCH_READ_GB", 10)
+	s, server := serving(t, dirCluster(at))
 	load{connections: 8, batch: 1000, size: 500, calls: gb * 1000 / 4}.on(t, server)
 	if code := s.Stop(); code != 0 {
 		t.Fatalf("the server stopped with %d", code)
@@ -102,7 +101,7 @@ func reading(t *testing.T, r *report) {
 		fmt.Sscan(string(out), &n)
 		return sample{bytes: n, wall: time.Since(start).Seconds()}
 	}
-	ours, cat := byTurns(t,
+	ours, cat := byTurns(
 		func() sample { return timed(`"$1" read -c "$2" --category bench | wc -c`, bin, s.Config) },
 		func() sample { return timed(`find "$1" -name '[0-9]*.log' | xargs cat | wc -c`, at) })
 	if ours[0].bytes != cat[0].bytes {
@@ -172,14 +171,7 @@ categories:
 	first := func() sample {
 		start := time.Now()
 		s.Launch()
-		for {
-			c, err := net.Dial("tcp", s.Thrift)
-			if err == nil {
-				c.Close()
-				if log([]lab.Entry{{Category: []byte("c00000"), Message: []byte("one")}}) == nil {
-					break
-				}
-			}
+		for log([]lab.Entry{{Category: []byte("c00000"), Message: []byte("one")}}) != nil {
 			if time.Since(start) > time.Minute {
 				t.Fatal("no OK within a minute")
 			}
@@ -191,7 +183,7 @@ categories:
 		}
 		return sample{wall: took}
 	}
-	ours, _ := byTurns(t, first, func() sample { return sample{} })
+	ours := repeated(first)
 	r.ratio(t, fmt.Sprintf("start with %d sealed files and %d MiB of buffer", len(sealed), kept>>20), "s to the first OK",
-		median(ours, func(s sample) float64 { return s.wall }), atMost(1), "")
+		lab.Median(ours, func(s sample) float64 { return s.wall }), atMost(1), "")
 }
