@@ -80,6 +80,7 @@ type Options struct {
 	Keep         time.Duration    // a shipped segment stays this long; 10 min
 	MinFree      int64            // bytes that stay free on the file system; 5 % of it, at most 1 GiB. Negative: none
 	VerifyRate   int64            // bytes a second that Run reads to verify old segments; 64 MiB
+	NoLock       bool             // the caller keeps other processes out, with a lock on a folder above
 	Log          *zap.Logger
 	Now          func() time.Time // the wall clock
 }
@@ -126,7 +127,7 @@ type Buffer struct {
 	dir     string
 	o       Options
 	log     *zap.Logger
-	lock    vfs.File
+	lock    vfs.File // nil with Options.NoLock
 	unlock  sync.Once
 	minFree int64
 	lanes   [DeadLetter + 1]lane
@@ -160,15 +161,24 @@ func Open(fsys vfs.FS, dir string, o Options) (*Buffer, error) {
 	if err := vfs.MkdirAllSync(fsys, filepath.Join(b.dir, quarantine), folderPerm); err != nil {
 		return nil, fmt.Errorf("buffer %s: %w", dir, err)
 	}
-	lock, err := takeLock(fsys, filepath.Join(b.dir, lockFile))
-	if err != nil {
-		return nil, fmt.Errorf("buffer %s: %w", dir, err)
+	if !o.NoLock {
+		lock, err := takeLock(fsys, filepath.Join(b.dir, lockFile))
+		if err != nil {
+			return nil, fmt.Errorf("buffer %s: %w", dir, err)
+		}
+		b.lock = lock
 	}
-	b.lock = lock
 	if err := b.load(); err != nil {
-		return nil, errors.Join(fmt.Errorf("buffer %s: %w", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("buffer %s: %w", dir, err), b.giveLock())
 	}
 	return b, nil
+}
+
+func (b *Buffer) giveLock() error {
+	if b.lock == nil {
+		return nil
+	}
+	return b.lock.Close()
 }
 
 // check fills in the defaults.
@@ -234,7 +244,7 @@ func (b *Buffer) Close(ctx context.Context) error {
 		return fmt.Errorf("buffer %s: close: a write hangs: %w", b.dir, ctx.Err())
 	}
 	var err error
-	b.unlock.Do(func() { err = b.lock.Close() })
+	b.unlock.Do(func() { err = b.giveLock() })
 	if err != nil {
 		return fmt.Errorf("buffer %s: close: %w", b.dir, err)
 	}

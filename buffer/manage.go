@@ -104,6 +104,48 @@ func (b *Buffer) Forget(name string) (messages int64, err error) {
 	return seg.index.messages, nil
 }
 
+// Remove removes a sealed segment whose records are all where they belong.
+// damaged says that the caller met something in it that is no record: then, and
+// where the buffer knows so itself, the file goes to quarantine as it is.
+func (b *Buffer) Remove(name string, damaged bool) error {
+	seg, err := b.claim(name)
+	if err != nil {
+		return fmt.Errorf("buffer %s: remove %s: %w", b.dir, name, err)
+	}
+	defer b.give(seg)
+	b.mu.Lock()
+	aside := (damaged || seg.damaged) && !seg.kept
+	b.mu.Unlock()
+	if aside {
+		err = b.setAside(seg)
+	} else {
+		err = b.remove(seg)
+	}
+	if err != nil {
+		return fmt.Errorf("buffer %s: remove %s: %w", b.dir, name, err)
+	}
+	return nil
+}
+
+// setAside moves the file of a claimed segment to quarantine, which needs no
+// space on the disk.
+func (b *Buffer) setAside(seg *segment) error {
+	to := filepath.Join(b.dir, quarantine, seg.stem+extDamaged)
+	if err := b.fs.Rename(filepath.Join(b.dir, seg.file()), to); err != nil {
+		return err
+	}
+	failpoint.Here("replay.set-aside")
+	if err := errors.Join(b.fs.SyncDir(filepath.Dir(to)), b.fs.SyncDir(b.dir)); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(seg)
+	b.used += seg.bytes
+	b.stats.Quarantined += seg.bytes
+	return nil
+}
+
 // remove deletes the file of a claimed segment.
 func (b *Buffer) remove(seg *segment) error {
 	err := b.fs.Remove(filepath.Join(b.dir, seg.file()))

@@ -59,9 +59,13 @@ type ScanOptions struct {
 	Salt  uint64
 	From  int64  // offset of the first record; a multiple of Align
 	First uint64 // its number; 0: whichever it has
+	// Window is how many bytes are read, and held, at a time where a body is not
+	// longer; 0: 1 MiB.
+	Window int
 }
 
-// windowSize is how much is read at a time where a body is not longer.
+// windowSize is how much is read at a time where a body is not longer, unless
+// something else is asked for.
 const windowSize = 1 << 20
 
 // Scan reads the records of a file up to size and calls f for each whose
@@ -74,7 +78,10 @@ const windowSize = 1 << 20
 // allocates a body's length at most, and only after the header's checksum and
 // the rest of the file have confirmed that length.
 func Scan(r io.ReaderAt, size int64, o ScanOptions, f func(Record) error) (Report, error) {
-	s := scanner{w: window{r: r, size: size}, salted: saltSum(o.Salt), at: o.From, size: size}
+	if o.Window <= 0 {
+		o.Window = windowSize
+	}
+	s := scanner{w: window{r: r, size: size, room: o.Window}, salted: saltSum(o.Salt), at: o.From, size: size}
 	s.report = Report{Next: o.First, End: o.From}
 	for s.at < size {
 		rec, bad, err := s.next()
@@ -176,8 +183,8 @@ func (s *scanner) finish() error {
 		return nil
 	}
 	p.Tail, p.TailWhat, p.TailZero = s.size-p.End, s.bad, true
-	for at := p.End; at < s.size && p.TailZero; at += windowSize {
-		b, err := s.w.bytes(at, int(min(windowSize, s.size-at)))
+	for at, piece := p.End, int64(s.w.room); at < s.size && p.TailZero; at += piece {
+		b, err := s.w.bytes(at, int(min(piece, s.size-at)))
 		if err != nil {
 			return err
 		}
@@ -199,6 +206,7 @@ func allZero(b []byte) bool {
 type window struct {
 	r    io.ReaderAt
 	size int64 // of the file
+	room int   // how much is read at a time where no more is asked for
 	at   int64 // offset of buf
 	buf  []byte
 }
@@ -209,7 +217,7 @@ func (w *window) bytes(at int64, n int) ([]byte, error) {
 	if at >= w.at && at+int64(n) <= w.at+int64(len(w.buf)) {
 		return w.buf[at-w.at:][:n], nil
 	}
-	want := min(max(n, windowSize), int(min(w.size-at, int64(1<<31))))
+	want := min(max(n, w.room), int(min(w.size-at, int64(1<<31))))
 	if cap(w.buf) < want {
 		w.buf = make([]byte, want)
 	}

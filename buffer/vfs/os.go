@@ -22,6 +22,8 @@ func (osFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 
 func (osFS) Rename(from, to string) error                 { return os.Rename(from, to) }
 func (osFS) Remove(name string) error                     { return os.Remove(name) }
+func (osFS) Symlink(target, name string) error            { return os.Symlink(target, name) }
+func (osFS) Readlink(name string) (string, error)         { return os.Readlink(name) }
 func (osFS) Mkdir(name string, perm fs.FileMode) error    { return os.Mkdir(name, perm) }
 func (osFS) MkdirAll(name string, perm fs.FileMode) error { return os.MkdirAll(name, perm) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error)   { return os.ReadDir(name) }
@@ -58,6 +60,13 @@ func (osFS) SyncDir(name string) error {
 		err = e
 	}
 	return err
+}
+
+func (osFS) MayMake(folder string) bool {
+	err := again(func() error {
+		return unix.Faccessat(unix.AT_FDCWD, folder, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	})
+	return !errors.Is(err, fs.ErrPermission) && !errors.Is(err, unix.EROFS)
 }
 
 func (osFS) Free(name string) (free, total uint64, err error) {

@@ -23,6 +23,10 @@ type FS interface {
 	// between the two leaves the file under both names.
 	RenameNoReplace(from, to string) error
 	Remove(name string) error
+	// Symlink is os.Symlink: name leads to target, which need not be there.
+	Symlink(target, name string) error
+	// Readlink is os.Readlink: it fails with EINVAL for what is no symbolic link.
+	Readlink(name string) (string, error)
 	Mkdir(name string, perm fs.FileMode) error
 	MkdirAll(name string, perm fs.FileMode) error
 	ReadDir(name string) ([]fs.DirEntry, error)
@@ -31,6 +35,10 @@ type FS interface {
 	SameFile(a, b fs.FileInfo) bool
 	// SyncDir makes the entries of a folder durable.
 	SyncDir(name string) error
+	// MayMake says whether this process may make entries in a folder, as far as
+	// the permissions of the folder and of its file system go. Where that cannot
+	// be found out it is true.
+	MayMake(folder string) bool
 	// Free is how many bytes an unprivileged process may still write on the
 	// file system of name, and how many it has in all.
 	Free(name string) (free, total uint64, err error)

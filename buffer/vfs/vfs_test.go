@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"twinscribe/buffer/vfs"
@@ -220,6 +221,49 @@ func TestFreeKnowsTheFileSystem(t *testing.T) {
 		}
 		if _, _, err := fsys.Free(filepath.Join(root, "missing")); !errors.Is(err, fs.ErrNotExist) {
 			t.Fatalf("of a missing folder: %v", err)
+		}
+	})
+}
+
+func TestSymbolicLinksAreFollowedAndReplacedAsLinks(t *testing.T) {
+	kinds(t, func(t *testing.T, fsys vfs.FS, root string) {
+		at := func(name string) string { return filepath.Join(root, name) }
+		must(t, fsys.Mkdir(at("d"), 0o700))
+		create(t, fsys, at("d/one"), "first")
+		create(t, fsys, at("d/two"), "second")
+		must(t, fsys.Symlink("one", at("d/current")))
+		holds(t, fsys, at("d/current"), "first")
+		if err := fsys.Symlink("two", at("d/current")); !errors.Is(err, fs.ErrExist) {
+			t.Fatalf("onto a link: %v", err)
+		}
+		must(t, fsys.Symlink("two", at("d/new")))
+		must(t, fsys.Rename(at("d/new"), at("d/current")))
+		holds(t, fsys, at("d/current"), "second")
+		if to, err := fsys.Readlink(at("d/current")); err != nil || to != "two" {
+			t.Fatalf("the link leads to %q, %v", to, err)
+		}
+		if _, err := fsys.Readlink(at("d/two")); !errors.Is(err, syscall.EINVAL) {
+			t.Fatalf("a file as a link: %v", err)
+		}
+		if _, err := fsys.Readlink(at("d/none")); !errors.Is(err, fs.ErrNotExist) {
+			t.Fatalf("a missing link: %v", err)
+		}
+		if _, err := fsys.OpenFile(at("d/current"), os.O_RDONLY|syscall.O_NOFOLLOW, 0); !errors.Is(err, syscall.ELOOP) {
+			t.Fatalf("opened without following: %v", err)
+		}
+		list, err := fsys.ReadDir(at("d"))
+		must(t, err)
+		if len(list) != 3 || list[0].Name() != "current" || list[0].Type() != fs.ModeSymlink || list[1].Type() != 0 {
+			t.Fatalf("listed: %v", list)
+		}
+		must(t, fsys.Symlink("d", at("folder")))
+		holds(t, fsys, at("folder/current"), "second")
+		must(t, fsys.Remove(at("d/current")))
+		holds(t, fsys, at("d/two"), "second")
+		must(t, fsys.Symlink("b", at("a")))
+		must(t, fsys.Symlink("a", at("b")))
+		if _, err := fsys.Stat(at("a")); !errors.Is(err, syscall.ELOOP) {
+			t.Fatalf("links in a circle: %v", err)
 		}
 	})
 }

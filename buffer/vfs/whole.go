@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"twinscribe/failpoint"
 )
@@ -68,7 +69,9 @@ func ignoreMissing(err error) error {
 }
 
 // MkdirAllSync is MkdirAll, with every folder that it makes durable in its
-// parent when it returns.
+// parent when it returns, and so are those that calls which failed or were cut
+// off have made: a call makes each folder durable before the next one in it, so
+// that at most the lowest one that is there is not.
 func MkdirAllSync(fsys FS, name string, perm fs.FileMode) error {
 	name = filepath.Clean(name)
 	info, err := fsys.Stat(name)
@@ -76,7 +79,7 @@ func MkdirAllSync(fsys FS, name string, perm fs.FileMode) error {
 		if !info.IsDir() {
 			return &fs.PathError{Op: "mkdir", Path: name, Err: fmt.Errorf("is a file: %w", fs.ErrExist)}
 		}
-		return nil
+		return SyncEntry(fsys, name)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -93,4 +96,18 @@ func MkdirAllSync(fsys FS, name string, perm fs.FileMode) error {
 	}
 	failpoint.Here("folder.made")
 	return fsys.SyncDir(parent)
+}
+
+// SyncEntry makes the entry of a folder that is there durable in its parent.
+// It does without where the parent cannot be synced and this process has not
+// made the folder either: where it may neither read the parent nor make
+// anything in it. A file system that syncs no folders (EINVAL), such as that of
+// an automounter, has nothing to make durable.
+func SyncEntry(fsys FS, name string) error {
+	parent := filepath.Dir(filepath.Clean(name))
+	err := fsys.SyncDir(parent)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrPermission) && !fsys.MayMake(parent) {
+		return nil
+	}
+	return err
 }

@@ -48,6 +48,22 @@ func (f *FS) Remove(name string) error {
 	return f.FS.Remove(name)
 }
 
+// Symlink implements vfs.FS.
+func (f *FS) Symlink(target, name string) error {
+	if err := f.ask(Op{Kind: Symlink, Path: name}); err != nil {
+		return err
+	}
+	return f.FS.Symlink(target, name)
+}
+
+// Readlink implements vfs.FS.
+func (f *FS) Readlink(name string) (string, error) {
+	if err := f.ask(Op{Kind: Readlink, Path: name}); err != nil {
+		return "", err
+	}
+	return f.FS.Readlink(name)
+}
+
 // Mkdir implements vfs.FS.
 func (f *FS) Mkdir(name string, perm fs.FileMode) error {
 	if err := f.ask(Op{Kind: Mkdir, Path: name}); err != nil {

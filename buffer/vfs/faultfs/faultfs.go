@@ -29,6 +29,8 @@ const (
 	Lock     Kind = "lock"
 	Rename   Kind = "rename" // Rename, RenameNoReplace
 	Remove   Kind = "remove"
+	Symlink  Kind = "symlink"
+	Readlink Kind = "readlink"
 	Mkdir    Kind = "mkdir"
 	ReadDir  Kind = "readdir"
 	Stat     Kind = "stat"

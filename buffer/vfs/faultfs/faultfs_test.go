@@ -37,6 +37,8 @@ func TestEachKindOfCallCanFail(t *testing.T) {
 		Lock:     f.TryLock,
 		Rename:   func() error { return fsys.RenameNoReplace("/d/f", "/d/h") },
 		Remove:   func() error { return fsys.Remove("/d/f") },
+		Symlink:  func() error { return fsys.Symlink("f", "/d/l") },
+		Readlink: func() error { _, err := fsys.Readlink("/d/l"); return err },
 		Mkdir:    func() error { return fsys.Mkdir("/e", 0o700) },
 		ReadDir:  func() error { _, err := fsys.ReadDir("/d"); return err },
 		Stat:     func() error { _, err := fsys.Stat("/d/f"); return err },

@@ -159,7 +159,7 @@ func (m *FS) Crash(r *rand.Rand) *FS {
 		if c, ok := copies[n]; ok {
 			return c
 		}
-		c := &node{number: n.number, folder: n.folder, mode: n.mode, modified: n.modified}
+		c := &node{number: n.number, folder: n.folder, mode: n.mode, modified: n.modified, target: n.target}
 		copies[n] = c
 		if !n.folder {
 			c.data = n.afterCrash(r)

@@ -54,6 +54,8 @@ type node struct {
 	resize bool               // len(data) was changed since
 	low    int64              // the smallest it was meanwhile
 	locked bool
+
+	target string // of a symbolic link
 }
 
 // change is one operation on folders: it is durable as a whole or not at all,
@@ -100,22 +102,6 @@ func split(name string) []string {
 	return strings.FieldsFunc(filepath.Clean("/"+name), func(r rune) bool { return r == '/' })
 }
 
-// find is the node of a path.
-func (m *FS) find(name string) (*node, error) {
-	n := m.root
-	for _, part := range split(name) {
-		if !n.folder {
-			return nil, syscall.ENOTDIR
-		}
-		next, ok := n.entries[part]
-		if !ok {
-			return nil, syscall.ENOENT
-		}
-		n = next
-	}
-	return n, nil
-}
-
 // parent is the folder of a path and the base name in it.
 func (m *FS) parent(name string) (*node, string, error) {
 	parts := split(name)
@@ -148,6 +134,9 @@ func (m *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error)
 	defer m.mu.Unlock()
 	fail := func(err error) (vfs.File, error) { return nil, &fs.PathError{Op: "open", Path: name, Err: err} }
 	writes := flag&(os.O_WRONLY|os.O_RDWR) != 0
+	if l, err := m.lookup(name); err == nil && l.target != "" && flag&syscall.O_NOFOLLOW != 0 {
+		return fail(syscall.ELOOP)
+	}
 	n, err := m.find(name)
 	switch {
 	case err == nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
@@ -156,6 +145,9 @@ func (m *FS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error)
 		return fail(syscall.EISDIR)
 	case errors.Is(err, syscall.ENOENT) && flag&os.O_CREATE != 0:
 		folder, base, err := m.parent(name)
+		if err == nil && folder.entries[base] != nil { // a link to what is not there: the file is not made behind it
+			err = syscall.EEXIST
+		}
 		if err != nil {
 			return fail(err)
 		}
@@ -183,7 +175,7 @@ func (m *FS) rename(op, from, to string, replace bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	fail := func(err error) error { return &os.LinkError{Op: op, Old: from, New: to, Err: err} }
-	n, err := m.find(from)
+	n, err := m.lookup(from)
 	if err != nil {
 		return fail(err)
 	}
@@ -215,7 +207,7 @@ func (m *FS) rename(op, from, to string, replace bool) error {
 func (m *FS) Remove(name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	n, err := m.find(name)
+	n, err := m.lookup(name)
 	if err == nil && n.folder && len(n.entries) > 0 {
 		err = syscall.ENOTEMPTY
 	}
@@ -301,6 +293,9 @@ func (m *FS) Stat(name string) (fs.FileInfo, error) {
 // SameFile implements vfs.FS.
 func (m *FS) SameFile(a, b fs.FileInfo) bool { return a.Sys() == b.Sys() }
 
+// MayMake implements vfs.FS: there are no permissions.
+func (m *FS) MayMake(string) bool { return true }
+
 // Free implements vfs.FS.
 func (m *FS) Free(name string) (free, total uint64, err error) {
 	m.mu.Lock()
@@ -314,7 +309,7 @@ func (m *FS) Free(name string) (free, total uint64, err error) {
 	return uint64(max(0, m.capacity-m.used)), uint64(m.capacity), nil
 }
 
-// Files are the paths of all files, sorted, for tests.
+// Files are the paths of all files, sorted, for tests. Symbolic links are none.
 func (m *FS) Files() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -324,6 +319,9 @@ func (m *FS) Files() []string {
 		for base, e := range n.entries {
 			if e.folder {
 				walk(at+"/"+base, e)
+				continue
+			}
+			if e.target != "" {
 				continue
 			}
 			list = append(list, at+"/"+base)
