@@ -79,6 +79,27 @@ func AppendLog(dst []byte, seq int32, entries []Entry, batch *BatchID) []byte {
 	return closeFrame(dst, at)
 }
 
+// What AppendLog makes of a call without an entry, of an entry but for its two
+// texts, and of a batch id but for the producer, in bytes without the length
+// of the frame.
+const (
+	callBytes    = 4 + len("Log") + 1 + 4 + 3 + 1 + 4 + 1
+	wireEntry    = 3 + 4 + 3 + 4 + 1
+	batchIDBytes = 3 + 3 + 4 + 3 + 8 + 3 + 8 + 1
+)
+
+// LogSize is what a Log call of no entries takes of a frame, in bytes, without
+// the frame's length.
+func LogSize(batch *BatchID) int {
+	if batch == nil {
+		return callBytes
+	}
+	return callBytes + batchIDBytes + len(batch.Producer)
+}
+
+// EntrySize is what an entry with texts of so many bytes adds to a Log call.
+func EntrySize(category, message int) int { return wireEntry + category + message }
+
 func appendString[S string | []byte](dst []byte, s S) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s)))
 	return append(dst, s...)

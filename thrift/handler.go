@@ -1,6 +1,10 @@
 package thrift
 
-import "context"
+import (
+	"context"
+
+	"twinscribe/thrift/gen/fb303"
+)
 
 // Result of a Log call, with scribe.thrift's numbers.
 type Result int32
@@ -60,6 +64,9 @@ func (c *Call) Release() {
 		o.release()
 	}
 }
+
+// String is the status as fb303 names it, such as ALIVE.
+func (s Status) String() string { return fb303.FbStatus(s).String() }
 
 // Handler is what the server calls. Its methods are called by many connections
 // at once.

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	mrand "math/rand/v2"
 	"net"
+	"sync"
 	"time"
 
 	"twinscribe/thrift"
@@ -72,8 +73,12 @@ type Client struct {
 	used     bool     // conn has answered a call
 	seq      int32    // of the last message
 	sequence uint64   // of the last batch id
-	frame    []byte
+	frame    *[]byte  // the call under way; nil: there is none
 }
+
+// frames are the buffers of calls. A process may have a client for each of a
+// thousand queues, of which few send at a time.
+var frames = sync.Pool{New: func() any { return new([]byte) }}
 
 // New makes a client. It does not connect.
 func New(o Options) (*Client, error) {
@@ -115,7 +120,7 @@ func New(o Options) (*Client, error) {
 // maxProducer is what a server takes as a producer's name.
 const maxProducer = 256
 
-// keptFrame bounds the buffer that is kept for the next call.
+// keptFrame bounds a buffer that is kept for the next call.
 const keptFrame = 1 << 20
 
 func orDefault(d *time.Duration, fallback time.Duration) {
@@ -131,10 +136,13 @@ func orDefault(d *time.Duration, fallback time.Duration) {
 // answers with an exception (*thrift.Exception), and for ErrTooLarge. After any
 // error the entries may have been stored all the same.
 func (c *Client) Log(ctx context.Context, entries []thrift.Entry) error {
-	if err := c.begin(ctx, entries); err != nil {
+	if err := c.lock(ctx); err != nil {
 		return err
 	}
 	defer c.end()
+	if err := c.encode(entries, c.number()); err != nil {
+		return err
+	}
 	pause, failed := c.o.BackoffMin, 0
 	for {
 		result, err := c.send(ctx, true)
@@ -168,11 +176,32 @@ func (c *Client) Log(ctx context.Context, entries []thrift.Entry) error {
 // that there was none, and that the entries may have been stored all the same.
 // The next call goes to the next address then.
 func (c *Client) Call(ctx context.Context, entries []thrift.Entry) (thrift.Result, error) {
-	if err := c.begin(ctx, entries); err != nil {
+	if err := c.lock(ctx); err != nil {
 		return thrift.TryLater, err
 	}
 	defer c.end()
-	result, err := c.send(ctx, !c.o.NoBatchIDs)
+	return c.once(ctx, entries, c.number())
+}
+
+// Forward is Call for whoever numbers its calls itself: with the batch id id,
+// or without one for nil, whatever the options say. The same entries have to
+// come with the same id whenever they are sent.
+func (c *Client) Forward(ctx context.Context, entries []thrift.Entry, id *thrift.BatchID) (thrift.Result, error) {
+	if err := c.lock(ctx); err != nil {
+		return thrift.TryLater, err
+	}
+	defer c.end()
+	return c.once(ctx, entries, id)
+}
+
+// once sends a call to the address in use. A call that went into a connection
+// that was closed meanwhile is sent once more, if that can do no harm: a server
+// that has it already knows it by its id, or there is nothing in it.
+func (c *Client) once(ctx context.Context, entries []thrift.Entry, id *thrift.BatchID) (thrift.Result, error) {
+	if err := c.encode(entries, id); err != nil {
+		return thrift.TryLater, err
+	}
+	result, err := c.send(ctx, id != nil || len(entries) == 0)
 	if err != nil {
 		if !permanent(err) {
 			c.next()
@@ -192,25 +221,29 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// begin waits for the client's turn and encodes a call. end gives it back.
-func (c *Client) begin(ctx context.Context, entries []thrift.Entry) error {
-	if err := c.lock(ctx); err != nil {
-		return err
+// number is the batch id of the next call; nil if calls have none.
+func (c *Client) number() *thrift.BatchID {
+	if c.o.NoBatchIDs {
+		return nil
 	}
-	var id *thrift.BatchID
-	if !c.o.NoBatchIDs {
-		c.sequence++
-		id = &thrift.BatchID{Producer: c.producer, Epoch: c.o.Epoch, Sequence: c.sequence}
-	}
+	c.sequence++
+	return &thrift.BatchID{Producer: c.producer, Epoch: c.o.Epoch, Sequence: c.sequence}
+}
+
+// encode makes the frame of a call.
+func (c *Client) encode(entries []thrift.Entry, id *thrift.BatchID) error {
 	c.seq++
-	c.frame = thrift.AppendLog(c.frame[:0], c.seq, entries, id)
-	if size := len(c.frame) - 4; size > c.o.MaxFrame {
-		c.end()
+	if c.frame == nil {
+		c.frame = frames.Get().(*[]byte)
+	}
+	*c.frame = thrift.AppendLog((*c.frame)[:0], c.seq, entries, id)
+	if size := len(*c.frame) - 4; size > c.o.MaxFrame {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, c.o.MaxFrame)
 	}
 	return nil
 }
 
+// lock waits for the client's turn. end gives it back.
 func (c *Client) lock(ctx context.Context) error {
 	select {
 	case <-c.turn:
@@ -225,9 +258,10 @@ func (c *Client) lock(ctx context.Context) error {
 }
 
 func (c *Client) end() {
-	if cap(c.frame) > keptFrame {
-		c.frame = nil
+	if c.frame != nil && cap(*c.frame) <= keptFrame {
+		frames.Put(c.frame)
 	}
+	c.frame = nil
 	c.turn <- struct{}{}
 }
 

@@ -315,3 +315,57 @@ func TestOptionsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+func TestForwardSendsTheIDItIsGiven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t)
+		f.scripts["a:1"] = later
+		c := f.client(Options{Addrs: []string{"a:1"}})
+		id := &thrift.BatchID{Producer: "leaf", Epoch: 3, Sequence: 41}
+		for _, id := range []*thrift.BatchID{id, nil} {
+			if r, err := c.Forward(t.Context(), one, id); r != thrift.TryLater || err != nil {
+				t.Errorf("%v, %v; want TRY_LATER", r, err)
+			}
+			frames := f.frames["a:1"]
+			want := thrift.AppendLog(nil, int32(len(frames)), one, id)[4:]
+			if got := frames[len(frames)-1]; !slices.Equal(got, want) {
+				t.Errorf("sent %x, want %x", got, want)
+			}
+		}
+		if len(f.tried) != 1 {
+			t.Errorf("%d connections, want one: it stays after TRY_LATER", len(f.tried))
+		}
+	})
+}
+
+func TestForwardRepeatsOnlyWhatDoesNoHarm(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		entries []thrift.Entry
+		id      *thrift.BatchID
+		repeats bool
+	}{
+		{"messages without an id", one, nil, false},
+		{"messages with an id", one, &thrift.BatchID{Producer: "p"}, true},
+		{"no messages", nil, nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFleet(t)
+				f.scripts["a:1"] = func(n int, frame []byte) []byte {
+					if n == 2 {
+						return nil
+					}
+					return ok(n, frame)
+				}
+				cl := f.client(Options{Addrs: []string{"a:1"}})
+				if _, err := cl.Forward(t.Context(), nil, nil); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := cl.Forward(t.Context(), c.entries, c.id); (err == nil) != c.repeats {
+					t.Errorf("error %v, repeats: %v", err, c.repeats)
+				}
+			})
+		})
+	}
+}

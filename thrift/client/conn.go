@@ -24,9 +24,9 @@ var errStale = errors.New("the connection was closed meanwhile")
 // send sends the encoded call and reads its answer. resend has it sent once
 // more where it went into a connection that was closed meanwhile.
 func (c *Client) send(ctx context.Context, resend bool) (thrift.Result, error) {
-	reply, err := c.exchange(ctx, c.frame, true)
+	reply, err := c.exchange(ctx, *c.frame, true)
 	if errors.Is(err, errStale) && resend {
-		reply, err = c.exchange(ctx, c.frame, true)
+		reply, err = c.exchange(ctx, *c.frame, true)
 	}
 	if err != nil {
 		return thrift.TryLater, err
