@@ -4,20 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"twinscribe/store/catalog"
-	"twinscribe/store/cluster"
 )
 
 // A FailoverPlace is one of the places of a Failover.
 type FailoverPlace struct {
 	Name   string // as the books and the status call it
 	Place  Place
-	Health *cluster.Health // of the cluster it writes to; nil: a fallback, always usable (the buffer)
+	Health Health // of what it writes to; nil: a fallback, always usable (the buffer)
+
+	// Retry says how long a chain keeps away from a place with Health that failed
+	// for this chain alone. A refusal that is ErrLater never begins such a wait.
+	Retry Retry
+
+	Quiet bool // what it refuses is no Problem of the chain's
 }
 
 // FailoverOptions of NewFailover.
@@ -75,9 +81,9 @@ const (
 type Failover struct {
 	o         FailoverOptions
 	places    []FailoverPlace
-	clusters  []int // indices of places with Health, in order
-	fallbacks []int // of the others
-	cool      []coolDown
+	clusters  []int  // indices of places with Health, in order
+	fallbacks []int  // of the others
+	cool      []Wait // a place that is usable for others failed for this chain
 
 	active    int
 	warming   int // the place that a planned move has warmed or is warming; -1: none
@@ -100,8 +106,9 @@ func NewFailover(places []FailoverPlace, o FailoverOptions) *Failover {
 	if o.WriteTimeout <= 0 {
 		o.WriteTimeout = 2 * time.Second
 	}
-	f := &Failover{o: o, places: places, cool: make([]coolDown, len(places)), warming: -1}
+	f := &Failover{o: o, places: places, cool: make([]Wait, len(places)), warming: -1}
 	for i, p := range places {
+		f.cool[i] = p.Retry.Wait()
 		if p.Health != nil {
 			f.clusters = append(f.clusters, i)
 		} else {
@@ -153,7 +160,7 @@ func (f *Failover) Tick(ctx context.Context, now time.Time) error {
 	var errs []error
 	for _, p := range f.places {
 		if err := p.Place.Tick(ctx, now); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+			errs = append(errs, named(p.Name, err))
 		}
 	}
 	if !f.last.IsZero() {
@@ -161,6 +168,15 @@ func (f *Failover) Tick(ctx context.Context, now time.Time) error {
 		f.plan(at, at.Sub(f.last) >= idleAfter)
 	}
 	return errors.Join(errs...)
+}
+
+// named is an error with the name of its place in front, which the place may
+// have put there already.
+func named(name string, err error) error {
+	if strings.HasPrefix(err.Error(), name+": ") {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 // Close implements Store. The places close side by side: one that waits for its
@@ -175,7 +191,7 @@ func (f *Failover) Close(ctx context.Context) error {
 	for i, p := range f.places {
 		wg.Go(func() {
 			if err := p.Place.Close(ctx); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", p.Name, err)
+				errs[i] = named(p.Name, err)
 			}
 		})
 	}

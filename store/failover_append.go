@@ -135,7 +135,8 @@ func (a *attempt) ask(ctx context.Context, i int) {
 	case err == nil:
 		a.take(b, nil)
 		a.asked = append(a.asked, asked{place: i})
-		f.count(i, true, false)
+		f.cool[i].Succeeded()
+		f.count(i, true, nil)
 		return
 	case part:
 		a.take(b, rest)
@@ -145,11 +146,11 @@ func (a *attempt) ask(ctx context.Context, i int) {
 	if ctx.Err() != nil {
 		return
 	}
-	f.count(i, part, true)
+	f.count(i, part, err)
 	x := asked{place: i, err: err, blame: blame(own, err, budget, f.o.WriteTimeout)}
 	a.asked = append(a.asked, x)
 	if p.Health != nil && x.blame && p.Health.Usable() {
-		f.cool[i].fail(time.Now())
+		f.cool[i].Failed(time.Now())
 	}
 	f.warn(p.Name, err)
 }
@@ -165,10 +166,10 @@ func (a *attempt) take(b, rest *Batch) {
 }
 
 // blame says whether the place itself failed. It did not if nothing was tried,
-// or if it had less than half of the time that it is entitled to: it may be
-// opening a file, which the next batch finds.
+// if it works and asks for a pause, or if it had less than half of the time that
+// it is entitled to: it may be opening a file, which the next batch finds.
 func blame(ctx context.Context, err error, budget, entitled time.Duration) bool {
-	if errors.Is(err, cluster.ErrNotTried) || errors.Is(err, cluster.ErrHeld) {
+	if errors.Is(err, cluster.ErrNotTried) || errors.Is(err, cluster.ErrHeld) || errors.Is(err, ErrLater) {
 		return false
 	}
 	return ctx.Err() == nil || budget >= entitled/2
@@ -217,26 +218,29 @@ func (a *attempt) refusal() error {
 	var others []string
 	for i, x := range all {
 		if i != decides {
-			others = append(others, fmt.Sprintf("%s: %v", a.f.places[x.place].Name, x.err))
+			others = append(others, named(a.f.places[x.place].Name, x.err).Error())
 		}
 	}
 	x := all[decides]
-	name := a.f.places[x.place].Name
+	err := named(a.f.places[x.place].Name, x.err)
 	if len(others) == 0 {
-		return fmt.Errorf("failover: no place took the batch: %s: %w", name, x.err)
+		return fmt.Errorf("failover: no place took the batch: %w", err)
 	}
-	return fmt.Errorf("failover: no place took the batch: %s: %w (others: %s)", name, x.err, strings.Join(others, "; "))
+	return fmt.Errorf("failover: no place took the batch: %w (others: %s)", err, strings.Join(others, "; "))
 }
 
-func (f *Failover) count(i int, took, failed bool) {
+func (f *Failover) count(i int, took bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := &f.stats.Places[i]
 	if took {
 		s.Batches++
 	}
-	if failed {
+	if err != nil {
 		s.Failures++
+		s.Error = err.Error()
+	} else {
+		s.Error = ""
 	}
 }
 

@@ -34,7 +34,7 @@ func (f *Failover) warm(i int, now time.Time) {
 	case f.warming != i:
 		f.warming, f.warmSince = i, now
 	case now.Sub(f.warmSince) >= warmPatience*f.o.WriteTimeout:
-		f.cool[i].fail(now)
+		f.cool[i].Failed(now)
 		f.rest(i)
 		f.warming = -1
 	}
@@ -113,9 +113,10 @@ func (f *Failover) after() func(yield func(int) bool) {
 }
 
 // ready: the cluster is usable, and this chain has not failed there just now
-// for a reason of its own.
+// for a reason of its own (a quota, a permission). As a last resort, when every
+// other place has refused, such a cluster is asked all the same.
 func (f *Failover) ready(i int, now time.Time) bool {
-	return f.places[i].Health.Usable() && !f.cool[i].active(now)
+	return f.places[i].Health.Usable() && !f.cool[i].Active(now)
 }
 
 // eligible says whether the active place is asked first. One that is not usable
@@ -154,31 +155,6 @@ func (f *Failover) switched(from, to int, why string) {
 	}
 }
 
-// A coolDown keeps a chain away from a cluster that is usable for the others
-// but failed for this one: a quota, a permission. As a last resort, when every
-// other place has refused, the cluster is asked all the same.
-type coolDown struct {
-	failed time.Time
-	hold   time.Duration // 0: none
-}
-
-const (
-	coolFirst = 2 * time.Second
-	coolMost  = time.Minute
-)
-
-func (c *coolDown) active(now time.Time) bool { return c.hold > 0 && now.Sub(c.failed) < c.hold }
-
-// fail begins the next hold, twice as long as the last one if that is not long over.
-func (c *coolDown) fail(now time.Time) {
-	if c.hold == 0 || now.Sub(c.failed) > 2*c.hold+coolMost {
-		c.hold = coolFirst
-	} else {
-		c.hold = min(2*c.hold, coolMost)
-	}
-	c.failed = now
-}
-
 // FailoverStatus is a snapshot for status pages and metrics.
 type FailoverStatus struct {
 	Active   string
@@ -193,6 +169,7 @@ type PlaceStatus struct {
 	Active   time.Duration // time it was the active place
 	Batches  int64         // stored there, wholly or in part
 	Failures int64         // attempts it did not take, the caller's end excepted
+	Error    string        // of the last attempt, if it was not taken
 }
 
 // Active is the name of the place that the next batch goes to first.
@@ -200,6 +177,25 @@ func (f *Failover) Active() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.stats.Active
+}
+
+// Problem is why the chain is not at a place that it prefers, from that place's
+// last refusal until it takes something again; empty: it is there, or prefers none.
+func (f *Failover) Problem() string {
+	if f.o.Prefer != PreferFirst {
+		return ""
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, p := range f.stats.Places {
+		switch {
+		case p.Name == f.stats.Active:
+			return ""
+		case p.Error != "" && !f.places[i].Quiet:
+			return p.Error
+		}
+	}
+	return ""
 }
 
 // Status is a consistent snapshot.

@@ -21,7 +21,8 @@ import (
 //
 // The messages lie one after another in Data, each in the form in which a text
 // file holds it: the message and exactly one line feed (none is added where
-// the message brought its own). Ends[i] is the end of message i in Data.
+// the message brought its own, unless the category's rule wants messages exactly
+// as they came). Ends[i] is the end of message i in Data.
 type Batch struct {
 	Category  string
 	Chain     uint32            // number of the chain within this start
@@ -33,6 +34,10 @@ type Batch struct {
 	Senders   []string            // distinct senders, in no order; shared, never changed
 	IDs       []catalog.BatchSpan // what of it came with a batch id, in order
 	Note      string              // why these are dead letters; empty for all others
+
+	// Origin is the start that Chain and First belong to. Nil: the one that
+	// runs. Whoever sends what an earlier start has left says which one it was.
+	Origin *catalog.Identity
 
 	// Since is when the budget of the batch began: the arrival of the oldest
 	// message that a client waits for. The zero time means: at Append.
@@ -65,15 +70,44 @@ func (b *Batch) Message(i int) []byte {
 	return b.Data[from : b.Ends[i]-1]
 }
 
+// After is what is left of b when its first n messages are taken, all of b for
+// 0. It shares the bytes of b and says nothing of who took the others.
+func (b *Batch) After(n int) *Batch {
+	if n == 0 {
+		return b
+	}
+	rest := *b
+	rest.Taken = nil
+	rest.First += uint64(n)
+	from := b.Ends[n-1]
+	rest.Data = b.Data[from:]
+	rest.Ends = make([]uint32, 0, b.Len()-n)
+	for _, end := range b.Ends[n:] {
+		rest.Ends = append(rest.Ends, end-from)
+	}
+	rest.IDs = nil
+	for _, id := range b.IDs {
+		if end := id.First + uint64(id.Messages); end <= rest.First {
+			continue
+		}
+		if id.First < rest.First {
+			gone := uint32(rest.First - id.First)
+			id.First, id.From, id.Messages = rest.First, id.From+gone, id.Messages-gone
+		}
+		rest.IDs = append(rest.IDs, id)
+	}
+	return &rest
+}
+
 // A Store takes responsibility for batches. One goroutine drives a chain of
 // stores: no method is called while another one is running.
 type Store interface {
 	// Append takes b, or as much of it as it can, and returns the rest. The
 	// rest is nil if and only if err is nil. What it took is as durable as this
-	// kind of store promises. Files and buffer take a batch whole or not at
-	// all; only network and bucket return a part. The arena is the caller's
-	// again after the return, so a Store never walks away from a write that
-	// still reads it. When ctx ends, Append returns soon.
+	// kind of store promises. Files on a cluster and the buffer take a batch
+	// whole or not at all; only network and scribefile return a part. The arena
+	// is the caller's again after the return, so a Store never walks away from a
+	// write that still reads it. When ctx ends, Append returns soon.
 	Append(ctx context.Context, b *Batch) (unsent *Batch, err error)
 
 	// Tick does what is due at now (rotation, the way back, the partition's
@@ -109,4 +143,9 @@ var (
 	// ErrFull marks the refusal of a place that has reached a limit of its own
 	// (the buffer's bytes): it can pass later, without any fault being mended.
 	ErrFull = errors.New("full")
+
+	// ErrLater marks the refusal of a place that works and took nothing: the
+	// server behind it has asked for a pause (Scribe's TRY_LATER). It is held
+	// against nobody; the place itself says when it may be asked again.
+	ErrLater = errors.New("asked to try later")
 )

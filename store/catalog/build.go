@@ -46,6 +46,7 @@ type Head struct {
 	Chain     uint32
 	Category  Text
 	Partition Partition
+	Target    *Target // the name that it takes when it is sealed; nil: its own
 }
 
 // A Builder gathers what one file holds: ranges (joined where offset and
@@ -275,8 +276,7 @@ func (b *Builder) manifest(reason string, sealed int64) *Manifest {
 	if b.summed != b.bytes {
 		panic(fmt.Sprintf("catalog: manifest of %s with %d bytes summed of %d", b.head.File, b.summed, b.bytes))
 	}
-	return &Manifest{
-		Version:    Version,
+	m := &Manifest{
 		File:       b.head.File,
 		Aggregator: b.head.Identity.Aggregator,
 		Epoch:      b.head.Identity.Epoch,
@@ -294,6 +294,8 @@ func (b *Builder) manifest(reason string, sealed int64) *Manifest {
 		Reason:     reason,
 		Sealed:     sealed,
 	}
+	m.SetTarget(b.head.Target, "")
+	return m
 }
 
 // Lines is all that was added, one line for each range: adding them to an

@@ -13,9 +13,15 @@ import (
 	"unicode/utf8"
 )
 
-// Version is the version of every format in this package. A program refuses a
-// newer one by name.
-const Version = 1
+// Versions of the formats in this package. A program refuses a newer one than
+// it knows by name, so what has nothing new in it is written as Version.
+const (
+	Version = 1
+	// TargetVersion is that of a manifest with a Target, and of an inventory
+	// that tells of such files. A program that does not know them would look for
+	// the data in the wrong place.
+	TargetVersion = 2
+)
 
 // Text is a string of any bytes. In JSON it is a string where it is UTF-8 and
 // {"base64": "..."} where it is not, so that nothing is changed on the way.
@@ -116,6 +122,11 @@ type Manifest struct {
 	// Missing are the acknowledged bytes that the cluster had lost when the
 	// file was repaired: they followed the file's last.
 	Missing int64 `json:"missing,omitempty"`
+	// Target is there for a file that takes a name in somebody else's folder, and
+	// At is the one that it takes, below the cluster's root; empty: it is not
+	// found yet. Before the rename At may still change, after it it never does.
+	Target *Target `json:"target,omitempty"`
+	At     string  `json:"at,omitempty"`
 }
 
 // The states of an item in an inventory.
@@ -131,10 +142,12 @@ const (
 // An Item is one file or the part of a segment that one start wrote into one
 // partition.
 type Item struct {
-	Category Text    `json:"category"`
-	Chain    uint32  `json:"chain"`
-	Place    string  `json:"place"` // the cluster's name, or "buffer"
-	Path     string  `json:"path"`  // the file's final path below the root; the segment's name
+	Category Text   `json:"category"`
+	Chain    uint32 `json:"chain"`
+	Place    string `json:"place"` // the cluster's name, or "buffer"
+	Path     string `json:"path"`  // the file's final path below the root, or what it would be without a target; the segment's name
+	// At is where a sealed file with a target lies, below the cluster's root.
+	At       string  `json:"at,omitempty"`
 	State    string  `json:"state"`
 	Bytes    int64   `json:"bytes"`
 	Messages int64   `json:"messages"`

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 )
 
@@ -37,8 +38,8 @@ func decode[T any](what, file string, b []byte, limit int) (*T, error) {
 	if err := json.Unmarshal(b, &head); err != nil {
 		return nil, fmt.Errorf("%s %s: %w: %v", what, file, ErrMalformed, err)
 	}
-	if head.Version > Version {
-		return nil, fmt.Errorf("%s %s has version %d, this program knows %d: %w", what, file, head.Version, Version, ErrNewer)
+	if head.Version > TargetVersion {
+		return nil, fmt.Errorf("%s %s has version %d, this program knows %d: %w", what, file, head.Version, TargetVersion, ErrNewer)
 	}
 	if head.Version < 1 {
 		return nil, fmt.Errorf("%s %s: version %d: %w", what, file, head.Version, ErrMalformed)
@@ -162,6 +163,9 @@ func (m *Manifest) Check() error {
 	if err := checkRanges(m.Ranges, m.Bytes, m.Messages); err != nil {
 		return err
 	}
+	if err := m.checkTarget(); err != nil {
+		return err
+	}
 	end := int64(0)
 	for i, s := range m.LineFeeds {
 		if s.Offset < end || s.Length < 2 || s.Length > m.Bytes-s.Offset {
@@ -207,6 +211,9 @@ func (i *Inventory) check() error {
 		if err := i.Items[n].Check(); err != nil {
 			return fmt.Errorf("item %d (%s %q): %w", n, i.Items[n].Place, i.Items[n].Path, err)
 		}
+		if i.Items[n].Needs() > i.Version {
+			return fmt.Errorf("item %d (%s %q): a target in version %d: %w", n, i.Items[n].Place, i.Items[n].Path, i.Version, ErrMalformed)
+		}
 	}
 	return nil
 }
@@ -220,6 +227,9 @@ func (i *Item) Check() error {
 	}
 	if i.Bytes < 0 || i.Messages < 0 {
 		return fmt.Errorf("%d bytes, %d messages: %w", i.Bytes, i.Messages, ErrMalformed)
+	}
+	if i.At != "" && (!fs.ValidPath(i.At) || !plainText(i.At)) {
+		return fmt.Errorf("at %q: %w", i.At, ErrMalformed)
 	}
 	for n, r := range i.Ranges {
 		if r.First == 0 || r.Last < r.First || r.Last == math.MaxUint64 {

@@ -79,7 +79,7 @@ func TestFormatsComeBackFromTheirFiles(t *testing.T) {
 }
 
 func TestANewerFormatIsRefusedByNameAndVersion(t *testing.T) {
-	newer := []byte(`{"version":2,"ranges":"now a text","partition":7}`)
+	newer := []byte(`{"version":3,"ranges":"now a text","partition":7}`)
 	for what, decode := range map[string]func(string, []byte) error{
 		"manifest":    func(f string, b []byte) error { _, err := DecodeManifest(f, b); return err },
 		"inventory":   func(f string, b []byte) error { _, err := DecodeInventory(f, b); return err },
@@ -90,7 +90,7 @@ func TestANewerFormatIsRefusedByNameAndVersion(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrNewer", what, err)
 			continue
 		}
-		for _, word := range []string{what, "web/_x.log.json", "version 2", "knows 1"} {
+		for _, word := range []string{what, "web/_x.log.json", "version 3", "knows 2"} {
 			if !strings.Contains(err.Error(), word) {
 				t.Errorf("error %q does not say %q", err, word)
 			}

@@ -1,6 +1,7 @@
 // Package cluster says what one of the equal clusters must be able to do
 // (Cluster, File) and keeps what is known of its health (Health), which all
-// chains share.
+// chains share. Whatever else is probed and shared so, the servers behind a
+// network store, has a Health too.
 //
 // It leaves to others: the two kinds (store/hdfs, store/dir), which file is
 // written when (store/files), and where a batch goes next (store).
@@ -31,7 +32,8 @@ type Cluster interface {
 	// nothing but the data. fs.ErrExist if there is one.
 	Create(ctx context.Context, path string, o FileOptions) (File, error)
 
-	// Rename never replaces: fs.ErrExist. The caller settles a lost answer by looking.
+	// Rename never replaces: fs.ErrExist. Folders of the new name are made. The
+	// caller settles a lost answer by looking.
 	Rename(ctx context.Context, from, to string) error
 
 	// Replace writes a small file whole: a reader sees the old or the new

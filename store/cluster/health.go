@@ -30,7 +30,8 @@ type HealthOptions struct {
 	// in [0, 1). Any goroutine may call it. Nil: math/rand.
 	Rand func() float64
 
-	Log *zap.Logger
+	What string // what the log calls it; "cluster" if empty
+	Log  *zap.Logger
 }
 
 const (
@@ -58,6 +59,9 @@ func (o HealthOptions) withDefaults() HealthOptions {
 		}
 	}
 	o.HoldMax = max(o.HoldMax, o.HoldOff)
+	if o.What == "" {
+		o.What = "cluster"
+	}
 	if o.OtherUsable == nil {
 		o.OtherUsable = func() bool { return false }
 	}
@@ -107,7 +111,7 @@ func NewHealth(name string, o HealthOptions) *Health {
 	o = o.withDefaults()
 	now := time.Now()
 	h := &Health{name: name, o: o, born: now, wake: make(chan struct{}, 1)}
-	h.o.Log = o.Log.With(zap.String("cluster", name))
+	h.o.Log = o.Log.With(zap.String(o.What, name))
 	h.drained.Store(o.Drained)
 	h.c = condition{since: now, proven: now, changed: make(chan struct{})}
 	return h

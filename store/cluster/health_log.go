@@ -46,11 +46,11 @@ func (h *Health) unlock() {
 	h.c.notes.pending = nil
 	h.mu.Unlock()
 	for _, c := range pending {
-		c.log(h.o.Log)
+		c.log(h.o.Log, h.o.What)
 	}
 }
 
-func (c change) log(l *zap.Logger) {
+func (c change) log(l *zap.Logger, what string) {
 	fields := []zap.Field{
 		zap.Stringer("from", c.from), zap.Stringer("to", c.to), zap.String("why", c.why),
 		zap.Int64("falls", c.falls),
@@ -66,10 +66,10 @@ func (c change) log(l *zap.Logger) {
 	}
 	switch {
 	case c.from == Healthy && c.to == Suspect:
-		l.Warn("cluster left healthy", fields...)
+		l.Warn(what+" left healthy", fields...)
 	case c.to == Healthy:
-		l.Info("cluster is healthy", fields...)
+		l.Info(what+" is healthy", fields...)
 	default:
-		l.Info("cluster state changed", fields...)
+		l.Info(what+" state changed", fields...)
 	}
 }

@@ -8,6 +8,13 @@ import (
 	"go.uber.org/zap"
 )
 
+// A Prober gives signs of life of what a Health watches: a Cluster, or the
+// servers that a network store forwards to.
+type Prober interface {
+	Ping(ctx context.Context) error       // cheap, may prove little
+	ProbeBlock(ctx context.Context) error // proves that it can be written to
+}
+
 // Run probes c until ctx ends, one probe at a time, the first one at once. A
 // probe that does not return when its time is over counts as missed, again and
 // again while it hangs, and no other is begun beside it. After the end of ctx
@@ -17,8 +24,8 @@ import (
 // Every or SickEvery and all of it: a cluster that comes and goes in step with
 // the probes would look good to all of them and fail all else.
 //
-// One Run at a time; after a reload the next one may come with another Cluster.
-func (h *Health) Run(ctx context.Context, c Cluster) {
+// One Run at a time; after a reload the next one may come with another Prober.
+func (h *Health) Run(ctx context.Context, c Prober) {
 	p := prober{h: h, c: c, results: make(chan result, 1)}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -39,7 +46,7 @@ func (h *Health) Run(ctx context.Context, c Cluster) {
 // prober is the schedule of one Run. It belongs to Run's goroutine.
 type prober struct {
 	h       *Health
-	c       Cluster
+	c       Prober
 	results chan result // of one slot: the one probe never waits to deliver
 
 	busy     bool

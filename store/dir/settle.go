@@ -30,6 +30,11 @@ func (c *Cluster) Rename(ctx context.Context, from, to string) error {
 		if err := c.checkRoot(); err != nil {
 			return err
 		}
+		if path.Dir(from) != path.Dir(to) {
+			if err := c.makeFolder(path.Dir(to)); err != nil {
+				return c.settled(err)
+			}
+		}
 		if err := c.fs.RenameNoReplace(fullFrom, fullTo); err != nil {
 			return c.settled(err)
 		}

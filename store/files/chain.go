@@ -12,6 +12,7 @@ import (
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 	"twinscribe/store/journal"
+	"twinscribe/store/layout"
 )
 
 // A ChainSpec says how the files of one chain are cut. Zero fields take the
@@ -22,6 +23,10 @@ type ChainSpec struct {
 	Period   catalog.Period // of its partitions; an hour
 	MaxSize  int64          // size at which a file is replaced; 96 MiB
 	Idle     time.Duration  // a file without an Append for so long is sealed; 10 min
+	// Layout gives sealed files names that other programs look for, and replaces
+	// them by their rules too. The Root's cluster is layout.Engine's then. nil:
+	// names of our own.
+	Layout *layout.Layout
 }
 
 // A Chain is the place of one queue on one cluster. Its methods belong to the

@@ -30,6 +30,7 @@ type file struct {
 
 	size        int64 // acknowledged bytes
 	begun       time.Time
+	wall        time.Time // the same by the wall clock that names files
 	last        time.Time // the last Append, or begun
 	unpublished time.Time // when the oldest message that is not visible was acknowledged; zero: none
 
@@ -55,8 +56,9 @@ func (f *file) record(state string, m *catalog.Manifest) {
 		Messages: m.Messages,
 		Ranges:   m.Ranges,
 	}
+	item.At = m.At
 	if state != catalog.StateSealed {
-		item.Manifest = m
+		item.At, item.Manifest = "", m
 	}
 	f.chain.root.o.Inventory.Put(f.begin.Partition, item)
 }
@@ -146,16 +148,20 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 	c := o.chain
 	name := catalog.Name{Time: r.o.Now(), Identity: r.o.Identity, Number: r.o.Numbers()}
 	folder := path.Join(catalog.Folder(c.spec.Category), string(o.partition))
+	var target *catalog.Target
+	if l := c.spec.Layout; l != nil {
+		target = l.Target(name, o.partition)
+	}
 	f := &file{
 		chain: c, name: name, manifest: path.Join(folder, name.Manifest()),
 		begin: journal.Begin{
 			Cluster: r.place, Path: path.Join(folder, name.Sealed()), OpenPath: path.Join(folder, name.Open()),
 			Partition: o.partition, Category: catalog.Text(c.spec.Category), Chain: c.spec.Chain,
-			First: o.first, Identity: r.o.Identity,
+			First: o.first, Identity: r.o.Identity, Target: target,
 		},
 		held: catalog.NewBuilder(catalog.Head{
 			File: name.Sealed(), Identity: r.o.Identity, Chain: c.spec.Chain,
-			Category: catalog.Text(c.spec.Category), Partition: o.partition,
+			Category: catalog.Text(c.spec.Category), Partition: o.partition, Target: target,
 		}),
 	}
 	end, err := o.partition.End()
@@ -171,7 +177,7 @@ func (r *Root) create(ctx context.Context, o *opening) (*file, error) {
 		r.forget(f, err)
 		return nil, err
 	}
-	f.begun = time.Now()
+	f.begun, f.wall = time.Now(), name.Time
 	f.last = f.begun
 	failpoint.Here("begin.created")
 	// A journal that fails is its own alarm; the file is no worse for it.

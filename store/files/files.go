@@ -29,6 +29,7 @@ import (
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
 	"twinscribe/store/journal"
+	"twinscribe/store/layout"
 )
 
 // Why a file was sealed: Manifest.Reason.
@@ -40,7 +41,8 @@ const (
 	ReasonDrain     = "drain"
 	ReasonStop      = "stop"
 	ReasonFailover  = "failover"
-	ReasonFiles     = "files" // too many are open
+	ReasonFiles     = "files"  // too many are open
+	ReasonRotate    = "rotate" // the layout's time was over
 )
 
 // Health is what a Root asks of its cluster's health (*cluster.Health).
@@ -132,6 +134,7 @@ type Root struct {
 	openers    queue[*opening]
 	leavers    queue[*leaving]
 	publishers queue[*publication]
+	names      layout.Numbers
 
 	mu       sync.Mutex // memory only
 	closed   bool
@@ -145,7 +148,7 @@ type Root struct {
 
 	bytes, messages, opened, failed, discarded, torn, retries, published atomic.Int64
 
-	sayTear, sayRetry seldom
+	sayTear, sayRetry, sayLink seldom
 }
 
 // NewRoot makes a Root. It calls nothing; Run does the work.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ import (
 	"twinscribe/store/cluster/clustertest"
 	"twinscribe/store/dir"
 	"twinscribe/store/journal"
+	"twinscribe/store/layout"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -142,6 +144,7 @@ type rig struct {
 	disk    *memfs.FS   // of the journal
 	jfs     *faultfs.FS // before it
 	journal *journal.Journal
+	raw     cluster.Cluster // without faults
 	fault   *clustertest.Fault
 	spy     *spy
 	health  *health
@@ -168,7 +171,8 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.fault = clustertest.NewFault(d, nil)
+	r.raw = layout.Engine(d, catalog.EngineFolder)
+	r.fault = clustertest.NewFault(r.raw, nil)
 	r.spy = &spy{Cluster: r.fault}
 	r.journal, _, err = journal.Open(r.jfs, "journal", journal.Options{Identity: ag1, Now: time.Now, Log: zap.NewNop()})
 	if err != nil {
@@ -230,6 +234,9 @@ func (r *rig) producer(spec ChainSpec) *producer {
 	}
 	if spec.Period == "" {
 		spec.Period = catalog.Hour
+	}
+	if scribesNames && spec.Layout == nil {
+		spec.Layout = scribesLayout(spec.Category)
 	}
 	return &producer{rig: r, chain: r.root.Chain(spec), spec: spec, next: 1, budget: 2 * time.Second}
 }
@@ -343,6 +350,33 @@ func (r *rig) content(p string) []byte {
 	return b
 }
 
+// scribesNames has all chains seal under the names of a Scribe.
+var scribesNames bool
+
+func scribesLayout(category string) *layout.Layout {
+	return &layout.Layout{Folder: "scribe/" + catalog.Folder(category), Base: "base", Link: "base_current", Location: time.UTC,
+		Rotate: layout.Rotation{Kind: layout.Daily}}
+}
+
+// final is where a sealed file lies, by the path of its manifest.
+func (r *rig) final(manifest string) (string, bool) {
+	r.t.Helper()
+	m, err := catalog.DecodeManifest(manifest, r.content(manifest))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	name, _ := catalog.ParseName(path.Base(manifest))
+	at := path.Join(path.Dir(manifest), name.Sealed())
+	if m.At != "" {
+		if at = layout.Outside(m.At); !scribesNames {
+			r.t.Errorf("%s is at %s", manifest, at)
+		}
+	}
+	_, err = r.raw.Stat(context.Background(), at)
+	_, open := r.raw.Stat(context.Background(), path.Join(path.Dir(manifest), name.Open()))
+	return at, err == nil && open != nil
+}
+
 // sealedFile is a sealed file with its manifest.
 type sealedFile struct {
 	path     string
@@ -354,34 +388,43 @@ type sealedFile struct {
 // against its manifest, and fails for names that should not be there.
 func (r *rig) sealedFiles(category string, otherForms ...catalog.Form) (all []sealedFile) {
 	r.t.Helper()
-	manifests := map[string][]byte{}
+	manifests := map[string]bool{}
 	paths := r.walk(category)
 	for _, p := range paths {
-		if _, form := catalog.ParseName(path.Base(p)); form == catalog.FormManifest {
-			manifests[p] = r.content(p)
+		switch _, form := catalog.ParseName(path.Base(p)); {
+		case form == catalog.FormManifest:
+			manifests[p] = true
+		case form != catalog.FormSealed && !slices.Contains(otherForms, form):
+			r.t.Errorf("%s is there", p)
+		case form == catalog.FormSealed && scribesNames:
+			r.t.Errorf("%s has a name of ours", p)
 		}
 	}
-	for _, p := range paths {
-		name, form := catalog.ParseName(path.Base(p))
-		switch {
-		case form == catalog.FormManifest || slices.Contains(otherForms, form):
-			continue
-		case form != catalog.FormSealed:
-			r.t.Errorf("%s is there", p)
+	sealed := 0
+	for _, at := range slices.Sorted(maps.Keys(manifests)) {
+		final, there := r.final(at)
+		if !there {
+			if len(otherForms) == 0 {
+				r.t.Errorf("%s is a manifest without a file", at)
+			}
 			continue
 		}
-		at := path.Join(path.Dir(p), name.Manifest())
-		m, err := catalog.DecodeManifest(at, manifests[at])
+		m, err := catalog.DecodeManifest(at, r.content(at))
 		if err != nil {
 			r.t.Fatal(err)
 		}
-		delete(manifests, at)
-		content := r.content(p)
-		r.check(p, content, m, category)
-		all = append(all, sealedFile{p, content, m})
+		sealed++
+		content := r.content(final)
+		r.check(at, content, m, category)
+		all = append(all, sealedFile{final, content, m})
 	}
-	if len(otherForms) == 0 && len(manifests) > 0 {
-		r.t.Errorf("manifests without a file: %d", len(manifests))
+	for _, p := range paths {
+		if _, form := catalog.ParseName(path.Base(p)); form == catalog.FormSealed {
+			sealed--
+		}
+	}
+	if !scribesNames && sealed != 0 {
+		r.t.Errorf("sealed files without a manifest: %d", -sealed)
 	}
 	return all
 }
@@ -395,7 +438,7 @@ func (r *rig) check(p string, content []byte, m *catalog.Manifest, category stri
 	for _, s := range m.LineFeeds {
 		lines -= int64(bytes.Count(content[s.Offset:s.Offset+s.Length], []byte{'\n'})) - 1
 	}
-	if m.Messages != lines || m.File != path.Base(p) || string(m.Category) != category || !strings.Contains(p, string(m.Partition)) {
+	if m.Messages != lines || "_"+m.File+".json" != path.Base(p) || string(m.Category) != category || !strings.Contains(p, string(m.Partition)) {
 		r.t.Errorf("%s holds %d messages, its manifest %+v", p, lines, m)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
+	"twinscribe/store/layout"
 )
 
 // A leaving is a file that its chain has given up: to be sealed, to be removed
@@ -41,8 +42,8 @@ const (
 	pathTries = 3
 )
 
-// errConflict says that both names of a file are there.
-var errConflict = errors.New("the final name is there beside the open one")
+// errConflict says that both names of a file are there, or neither.
+var errConflict = errors.New("the final name is there beside the open one, or neither is")
 
 // leave takes a file that its chain has given up. An empty reason is for one
 // in which nothing is.
@@ -109,6 +110,9 @@ func (r *Root) leaveOne(ctx context.Context, l *leaving) {
 	err := r.end(tctx, l)
 	switch {
 	case err == nil:
+		if l.manifest != nil && l.manifest.At != "" {
+			r.link(tctx, l)
+		}
 		r.ended(l)
 	case ctx.Err() != nil:
 		r.leavers.put(l) // we stop; Close may go on with it
@@ -136,13 +140,12 @@ func (r *Root) end(ctx context.Context, l *leaving) error {
 		failpoint.Here("seal.closed")
 		l.closed = true
 	}
+	if f.begin.Target != nil {
+		return r.endAt(ctx, l)
+	}
 	if !l.placed {
-		content, err := l.manifest.Encode()
-		if err != nil {
+		if err := r.putManifest(ctx, l); err != nil {
 			return err
-		}
-		if err := c.Replace(ctx, f.manifest, content); err != nil {
-			return fmt.Errorf("manifest: %w", err)
 		}
 		failpoint.Here("seal.manifest-placed")
 		l.placed = true
@@ -157,6 +160,44 @@ func (r *Root) end(ctx context.Context, l *leaving) error {
 	}
 	failpoint.Here("seal.renamed")
 	return nil
+}
+
+func (r *Root) putManifest(ctx context.Context, l *leaving) error {
+	content, err := l.manifest.Encode()
+	if err != nil {
+		return err
+	}
+	if err := r.o.Cluster.Replace(ctx, l.f.manifest, content); err != nil {
+		return fmt.Errorf("manifest: %w", err)
+	}
+	return nil
+}
+
+// endAt is the rest of end for a file that takes its target's name.
+func (r *Root) endAt(ctx context.Context, l *leaving) error {
+	f := &layout.File{
+		Cluster: r.o.Cluster, Open: l.f.begin.OpenPath, Manifest: l.manifest,
+		Put: func(ctx context.Context) error { return r.putManifest(ctx, l) },
+	}
+	if l.manifest.At != "" { // the answer of an earlier try may be the only thing that is missing
+		if done, err := f.Done(ctx); done || err != nil {
+			return err
+		}
+	}
+	err := r.names.Seal(ctx, f)
+	if errors.Is(err, layout.ErrAstray) {
+		return fmt.Errorf("%w: %w", errConflict, err)
+	}
+	return err
+}
+
+// link has the target's link tell of a file that has its name. That it fails
+// costs no message.
+func (r *Root) link(ctx context.Context, l *leaving) {
+	f := &layout.File{Cluster: r.o.Cluster, Manifest: l.manifest}
+	if err := f.Link(ctx); err != nil && r.sayLink.now() {
+		r.log.Warn("the link to the newest file is behind until the next one is sealed", zap.String("file", l.manifest.At), zap.Error(err))
+	}
 }
 
 // renamed looks whether the file has its final name. Nothing but this file
@@ -188,7 +229,7 @@ func (r *Root) ended(l *leaving) {
 	} else {
 		f.record(catalog.StateSealed, l.manifest)
 		failpoint.Here("seal.recorded")
-		r.log.Debug("sealed", zap.String("file", f.begin.Path), zap.String("reason", l.reason),
+		r.log.Debug("sealed", zap.String("file", f.begin.Path), zap.String("at", l.manifest.At), zap.String("reason", l.reason),
 			zap.Int64("bytes", l.manifest.Bytes), zap.Int64("messages", l.manifest.Messages))
 	}
 	if f.entry != nil {

@@ -36,6 +36,9 @@ func (r *rig) forms(category string) string {
 			open = append(open, "open")
 		case catalog.FormManifest:
 			manifest = append(manifest, "manifest")
+			if _, there := r.final(p); there && scribesNames {
+				sealed = append(sealed, "sealed")
+			}
 		case catalog.FormSealed:
 			sealed = append(sealed, "sealed")
 		case catalog.FormOther:
@@ -77,7 +80,7 @@ func TestAKillAtEachStepOfASealLeavesWhatRepairNeeds(t *testing.T) {
 				lines := states[0].Lines
 				at := b.OpenPath
 				if strings.Contains(want, "sealed") {
-					at = b.Path
+					at, _ = r.final(path.Join(path.Dir(b.Path), "_"+path.Base(b.Path)+".json"))
 				}
 				if got := string(r.content(at)); got != "one\ntwo\nthree\n" || lines[0].Offset != 0 || lines[len(lines)-1].End != int64(len(got)) {
 					t.Errorf("killed at %s: %q, lines %+v", s.op, got, lines)

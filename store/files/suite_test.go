@@ -16,7 +16,11 @@ import (
 func TestAChainIsAPlace(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Subject {
 		r := newRig(t, nil)
-		c := r.root.Chain(ChainSpec{Category: "web", Chain: 7, Idle: 100 * 365 * 24 * time.Hour})
+		spec := ChainSpec{Category: "web", Chain: 7, Idle: 100 * 365 * 24 * time.Hour}
+		if scribesNames {
+			spec.Layout = scribesLayout("web")
+		}
+		c := r.root.Chain(spec)
 		return storetest.Subject{
 			Store:  c,
 			Stored: func() []string { return r.stored(c) },
@@ -57,7 +61,17 @@ func (r *rig) stored(c *Chain) (messages []string) {
 		name, form := catalog.ParseName(path.Base(p))
 		m := manifests[name.Sealed()]
 		switch form {
-		case catalog.FormManifest, catalog.FormOther:
+		case catalog.FormManifest:
+			at, there := r.final(p)
+			if !scribesNames || !there {
+				continue
+			}
+			var err error
+			if m, err = catalog.DecodeManifest(p, r.content(p)); err != nil {
+				r.t.Fatal(err)
+			}
+			p = at
+		case catalog.FormOther:
 			continue
 		case catalog.FormSealed:
 			at := path.Join(path.Dir(p), name.Manifest())

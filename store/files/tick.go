@@ -32,6 +32,9 @@ func (c *Chain) Tick(_ context.Context, now time.Time) error {
 	if c.cur != nil && mono.Sub(c.cur.last) >= c.idleLimit() {
 		c.retire(ReasonIdle)
 	}
+	if l := c.spec.Layout; l != nil && c.cur != nil && c.cur.size > 0 && l.Due(c.cur.wall, now) && c.turn == "" {
+		c.turn = ReasonRotate
+	}
 	if c.cur != nil && c.turn != "" {
 		c.takeTurn(mono)
 	}

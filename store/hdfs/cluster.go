@@ -34,6 +34,7 @@ type Options struct {
 	NameNodes []string // host:port; more than one: the same name space, one of them active
 	User      string   // that the cluster sees
 	Root      string   // folder that every path is below; default /
+	Probes    string   // folder below Root in which ProbeBlock writes; default _probe
 
 	Replication int   // of files; 0: the NameNode's default
 	MinReplicas int   // nodes that an acknowledged byte is on, at least; default min(2, Replication)
@@ -86,6 +87,7 @@ func (o *Options) complete() error {
 		errs = append(errs, errors.New("timeouts: want more than 0"))
 	}
 	o.Root = path.Clean("/" + o.Root)
+	def(&o.Probes, "_probe")
 	def(&o.BlockSize, 128<<20)
 	def(&o.NodeTimeout, 500*time.Millisecond)
 	def(&o.ConnectTimeout, 1500*time.Millisecond)

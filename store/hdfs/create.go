@@ -154,13 +154,10 @@ func (c *Cluster) writeWhole(ctx context.Context, p string, content []byte, prob
 	return err
 }
 
-// probeFolder is where ProbeBlock writes, below the root.
-const probeFolder = "_probe"
-
 // ProbeBlock implements cluster.Cluster. Nodes that failed are avoided as they
 // are for every block: what is proved is that a pipeline can be made.
 func (c *Cluster) ProbeBlock(ctx context.Context) error {
-	p := path.Join(c.o.Root, probeFolder, rand.Text())
+	p := path.Join(c.o.Root, c.o.Probes, rand.Text())
 	if err := c.writeWhole(ctx, p, []byte("twinscribe writes this to see whether blocks can be written, and deletes it\n"), true); err != nil {
 		return fmt.Errorf("probe %s: %w", p, err)
 	}
@@ -183,14 +180,21 @@ func (c *Cluster) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Rename implements cluster.Cluster.
+// Rename implements cluster.Cluster. Where the file or the new name's folder is
+// not there the NameNode's answer is the same, so the folder is made then.
 func (c *Cluster) Rename(ctx context.Context, from, to string) error {
 	from, err1 := c.abs(from)
 	to, err2 := c.abs(to)
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	if err := c.nn.rename(ctx, from, to, false); err != nil {
+	err := c.nn.rename(ctx, from, to, false)
+	if isClass(err, "FileNotFoundException") && path.Dir(from) != path.Dir(to) {
+		if err = c.nn.mkdirs(ctx, path.Dir(to)); err == nil {
+			err = c.nn.rename(ctx, from, to, false)
+		}
+	}
+	if err != nil {
 		return c.tell(fmt.Errorf("rename %s to %s: %w", from, to, err))
 	}
 	return nil

@@ -175,6 +175,15 @@ func (n *nameNode) rename(ctx context.Context, from, to string, replace bool) er
 	return err
 }
 
+const folderPermission = 0o755
+
+// mkdirs makes a folder and those above it; those that are there stay.
+func (n *nameNode) mkdirs(ctx context.Context, path string) error {
+	q := putBytes(putString(nil, 1, path), 2, putUint(nil, 1, folderPermission))
+	_, err := n.call(ctx, brisk, "mkdirs", putBool(q, 3, true))
+	return err
+}
+
 // remove deletes a file or an empty folder; false: there was none.
 func (n *nameNode) remove(ctx context.Context, path string) (bool, error) {
 	return n.yes(ctx, brisk, "delete", putBool(putString(nil, 1, path), 2, false))

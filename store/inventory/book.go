@@ -30,9 +30,10 @@ type itemKey struct {
 
 // An entry is an item in the form in which it is written. It never changes.
 type entry struct {
-	key   itemKey
-	state string
-	raw   []byte
+	key     itemKey
+	state   string
+	version int // of an inventory that has it
+	raw     []byte
 }
 
 func newEntry(item catalog.Item) *entry {
@@ -40,7 +41,7 @@ func newEntry(item catalog.Item) *entry {
 	if err != nil {
 		panic(fmt.Sprintf("inventory: an item that JSON cannot hold: %v", err))
 	}
-	return &entry{key: keyOf(&item), state: item.State, raw: raw}
+	return &entry{key: keyOf(&item), state: item.State, version: item.Needs(), raw: raw}
 }
 
 func keyOf(item *catalog.Item) itemKey {

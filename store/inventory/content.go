@@ -21,7 +21,10 @@ const noItems = `"items":[]}`
 // encode writes an inventory, an item a line. The items are in the form of
 // JSON already.
 func encode(head catalog.Inventory, entries []*entry) []byte {
-	head.Items = []catalog.Item{}
+	head.Items, head.Version = []catalog.Item{}, catalog.Version
+	for _, e := range entries {
+		head.Version = max(head.Version, e.version)
+	}
 	h, err := json.Marshal(head)
 	if err != nil || !bytes.HasSuffix(h, []byte(noItems)) {
 		panic(fmt.Sprintf("inventory: items are not the last field of %s: %v", h, err))
@@ -68,8 +71,8 @@ func readHead(file string, r io.Reader) (catalog.Inventory, error) {
 	if err != nil {
 		return head, fmt.Errorf("inventory %s: %w", file, err)
 	}
-	if json.Unmarshal(fields["version"], &head.Version) == nil && head.Version > catalog.Version {
-		return head, fmt.Errorf("inventory %s has version %d, this program knows %d: %w", file, head.Version, catalog.Version, catalog.ErrNewer)
+	if json.Unmarshal(fields["version"], &head.Version) == nil && head.Version > catalog.TargetVersion {
+		return head, fmt.Errorf("inventory %s has version %d, this program knows %d: %w", file, head.Version, catalog.TargetVersion, catalog.ErrNewer)
 	}
 	b, err := json.Marshal(fields)
 	if err == nil {

@@ -232,6 +232,7 @@ func (k *Keeper) Get(id catalog.Identity, p catalog.Partition) (catalog.Inventor
 	head.Items = make([]catalog.Item, 0, len(entries))
 	for _, e := range entries {
 		head.Items = append(head.Items, e.item())
+		head.Version = max(head.Version, e.version)
 	}
 	return head, true
 }

@@ -263,7 +263,7 @@ func TestANewerFormatIsRefusedByNameAndLeftAlone(t *testing.T) {
 		w.k.Put(p, file(1, "n1", catalog.StateTorn))
 		pass(5 * time.Second)
 		w.stop()
-		newer := []byte(`{"version":2,"counter":"many","items":{"no":"list"}}`)
+		newer := []byte(`{"version":3,"counter":"many","items":{"no":"list"}}`)
 		path := catalog.InventoryPath(dead, p)
 		w.c[0].Put(path, newer)
 		w.start()
@@ -285,7 +285,7 @@ func TestANewerFormatIsRefusedByNameAndLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			err = w.open()
-			if !errors.Is(err, catalog.ErrNewer) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "version 2") {
+			if !errors.Is(err, catalog.ErrNewer) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "version 3") {
 				t.Errorf("%s: %v", name, err)
 			}
 			if err := os.WriteFile(name, old, 0o600); err != nil {

@@ -7,9 +7,12 @@ import (
 	"twinscribe/store/catalog"
 )
 
-// bodyVersion is the version of the records' bodies; it stands in the flags of
-// the file's header.
-const bodyVersion = 1
+// The versions of the records' bodies; one stands in the flags of the file's
+// header. A file is begun with the lower one as long as no entry needs the other.
+const (
+	bodyVersion   = 1
+	targetVersion = 2 // begin may end with a target
+)
 
 // The kinds of records: a body's first byte. The entry's number follows it.
 const (
@@ -106,6 +109,12 @@ func encodeBegin(b *bodies, entry uint64, f *Begin, again bool) {
 	b.text(f.Identity.Aggregator)
 	b.uint(uint64(f.Identity.Epoch))
 	b.uint(uint64(f.Identity.Start))
+	if t := f.Target; t != nil {
+		b.text(t.Folder)
+		b.text(t.Stem)
+		b.uint(uint64(t.First))
+		b.text(t.Link)
+	}
 	b.end()
 }
 
@@ -258,7 +267,7 @@ func (n names) of(b []byte) string {
 }
 
 func decodeBegin(p *body, n names) Begin {
-	return Begin{
+	f := Begin{
 		Cluster:   n.of(p.text()),
 		Path:      string(p.text()),
 		OpenPath:  string(p.text()),
@@ -272,6 +281,11 @@ func decodeBegin(p *body, n names) Begin {
 			Start:      p.uint32(),
 		},
 	}
+	if len(p.b) > 0 {
+		f.Target = &catalog.Target{Folder: n.of(p.text()), Stem: n.of(p.text()), First: p.uint32(), Link: n.of(p.text())}
+		p.bad = p.bad || f.Target.Check() != nil
+	}
+	return f
 }
 
 func decodeLine(p *body, n names) (l Line, err error) {

@@ -35,6 +35,7 @@ type Entry struct {
 // file. held is what the journal states the entry from again: its owner adds a
 // line to it when the line's batch is acknowledged and before the next Batch.
 func (j *Journal) Begin(ctx context.Context, b Begin, held *catalog.Builder) (*Entry, error) {
+	j.upgrade(ctx.Done(), b.version())
 	e := j.register(b)
 	e.mu.Lock()
 	e.held = held
@@ -107,6 +108,9 @@ func (e *Entry) move(reply chan error) (*logFile, error) {
 	}
 	if e.home == lf || e.done {
 		return lf, nil
+	}
+	if lf.version < e.begin.version() {
+		return nil, ErrFailed // the next journal file is being begun
 	}
 	var b bodies
 	e.state(&b)

@@ -139,7 +139,12 @@ func told(states []FileState) string {
 		if s.Torn != nil {
 			torn = fmt.Sprintf("torn at %d", *s.Torn)
 		}
-		text += fmt.Sprintf("%+v: %s, %s\n", s.Begin, spans(s.Lines), torn)
+		target := "no target"
+		if s.Begin.Target != nil {
+			target = fmt.Sprintf("target %+v", *s.Begin.Target)
+		}
+		s.Begin.Target = nil // its address says nothing
+		text += fmt.Sprintf("%+v: %s, %s, %s\n", s.Begin, target, spans(s.Lines), torn)
 	}
 	return text
 }

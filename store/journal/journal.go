@@ -54,6 +54,15 @@ type Begin struct {
 	Chain     uint32
 	First     uint64 // sequence that its first message is expected to have; 0: not known
 	Identity  catalog.Identity
+	Target    *catalog.Target // the name it takes in place of Path; nil: none
+}
+
+// version is that of the bodies that can tell of the file.
+func (b *Begin) version() uint32 {
+	if b.Target != nil {
+		return targetVersion
+	}
+	return bodyVersion
 }
 
 // Options of a journal. Zero fields take the values named.
@@ -119,6 +128,7 @@ type Journal struct {
 	failures atomic.Int64
 	missed   atomic.Int64
 	damage   atomic.Int64
+	version  atomic.Uint32 // that the next journal file needs
 
 	mu     sync.Mutex // memory only
 	live   map[*Entry]struct{}
@@ -151,6 +161,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Journal, []FileState, error) {
 		kick:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
 	}
+	j.version.Store(bodyVersion)
 	j.damage.Store(int64(len(past.damage)))
 	for _, d := range past.damage {
 		o.Log.Error("journal is damaged: what verifies is used, files without a record are found by listing", zap.String("damage", d))
@@ -159,6 +170,7 @@ func Open(fsys vfs.FS, dir string, o Options) (*Journal, []FileState, error) {
 	for i := range past.states {
 		s := &past.states[i]
 		s.entry = j.register(s.Begin)
+		j.need(s.Begin.version())
 		s.entry.lines, s.entry.torn = s.Lines, s.Torn
 	}
 	lf, err := j.create()
@@ -227,6 +239,32 @@ func (j *Journal) stop() {
 	close(j.quit)
 	if lf := j.current.Load(); lf != nil {
 		lf.end()
+	}
+}
+
+// need has the next journal file be of this version at least.
+func (j *Journal) need(version uint32) {
+	for v := j.version.Load(); v < version && !j.version.CompareAndSwap(v, version); v = j.version.Load() {
+	}
+}
+
+// upgrade waits for a journal file of a version that can tell of a file.
+func (j *Journal) upgrade(stop <-chan struct{}, version uint32) {
+	j.need(version)
+	for {
+		lf := j.current.Load()
+		if lf == nil || lf.version >= version {
+			return
+		}
+		signal(j.kick)
+		select {
+		case <-lf.quit:
+			if j.current.Load() == lf { // the journal was closed
+				return
+			}
+		case <-stop:
+			return
+		}
 	}
 }
 

@@ -310,7 +310,7 @@ func TestASyncThatHangsFailsTheJournalAndStopsNoLine(t *testing.T) {
 
 func TestANewerJournalIsRefusedByName(t *testing.T) {
 	fsys := memfs.New()
-	h := record.FileHeader{Magic: fileMagic, Flags: bodyVersion + 1, Salt: 5, Number: 1}
+	h := record.FileHeader{Magic: fileMagic, Flags: targetVersion + 1, Salt: 5, Number: 1}
 	write(t, fsys, fileName(1, 5), h.Append(nil))
 	_, _, err := Open(fsys, "journal", options())
 	if !errors.Is(err, record.ErrNewer) || !strings.Contains(err.Error(), fileName(1, 5)) {

@@ -101,12 +101,12 @@ func (j *Journal) create() (*logFile, error) {
 	number := j.number
 	j.mu.Unlock()
 	lf := &logFile{
-		j: j, salt: rand.Uint64(), next: 1, limit: j.o.RotateBytes,
+		j: j, salt: rand.Uint64(), next: 1, limit: j.o.RotateBytes, version: j.version.Load(),
 		wake: make(chan struct{}, 1), wakeSync: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	lf.path = filepath.Join(j.dir, fileName(number, lf.salt))
 	header := record.FileHeader{
-		Magic: fileMagic, Flags: bodyVersion, Salt: lf.salt, Start: j.o.Identity.Start, Number: number,
+		Magic: fileMagic, Flags: lf.version, Salt: lf.salt, Start: j.o.Identity.Start, Number: number,
 		Epoch: uint64(j.o.Identity.Epoch), First: 1, Created: j.o.Now().UnixNano(), Owner: j.o.Identity.Aggregator,
 	}.Append(nil)
 	f, err := j.fs.OpenFile(lf.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

@@ -19,6 +19,8 @@ type logFile struct {
 	path string
 	salt uint64
 
+	version uint32 // of its bodies
+
 	mu       sync.Mutex // memory only
 	err      error      // why nothing is taken any more
 	ended    bool
@@ -237,7 +239,7 @@ func (lf *logFile) stalled(d time.Duration) bool {
 func (lf *logFile) full() bool {
 	lf.mu.Lock()
 	defer lf.mu.Unlock()
-	return lf.size > lf.limit
+	return lf.size > lf.limit || lf.version < lf.j.version.Load()
 }
 
 // raise sets the limit to n at least: a file that begins with many entries

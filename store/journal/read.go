@@ -156,8 +156,8 @@ func (r *reading) header(f vfs.File, size int64) error {
 		return fmt.Errorf("journal %s: %w; start the newer program, or move the file away: what it names is then found by listing", r.path, err)
 	case err != nil:
 		r.note("%v", err)
-	case h.Flags > bodyVersion:
-		return fmt.Errorf("journal %s: bodies of version %d, this program knows %d: %w", r.path, h.Flags, bodyVersion, record.ErrNewer)
+	case h.Flags > targetVersion:
+		return fmt.Errorf("journal %s: bodies of version %d, this program knows %d: %w", r.path, h.Flags, targetVersion, record.ErrNewer)
 	case h.Salt != r.salt:
 		r.note("the header's salt is not the name's")
 	}

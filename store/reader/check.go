@@ -155,14 +155,16 @@ func (p *pass) checkItems(u *unit) {
 		case m == nil || f.state != catalog.StateSealed:
 		case item.State == catalog.StateSealed && (item.Messages != m.Messages || item.Bytes != m.Bytes || item.Chain != m.Chain):
 			p.report.problem("%s:%s: the inventory of %s tells of %d messages in %d bytes of chain %d, and its manifest of %d in %d of chain %d",
-				f.site.name, f.path, item.id, item.Messages, item.Bytes, item.Chain, m.Messages, m.Bytes, m.Chain)
+				f.site.name, f.named(), item.id, item.Messages, item.Bytes, item.Chain, m.Messages, m.Bytes, m.Chain)
+		case item.State == catalog.StateSealed && item.At != m.At:
+			p.report.problem("%s:%s: the inventory of %s says that it lies at %q, and its manifest at %q", f.site.name, f.named(), item.id, item.At, m.At)
 		case item.State != catalog.StateSealed && m.Sealed < p.r.o.Now().Add(-aliveWithin).UnixNano():
-			p.report.problem("%s:%s is sealed, and the inventory of %s calls it %s", f.site.name, f.path, item.id, item.State)
+			p.report.problem("%s:%s is sealed, and the inventory of %s calls it %s", f.site.name, f.named(), item.id, item.State)
 		}
 	}
 	for _, f := range u.files {
 		if !told[f] && f.manifest.Sealed < p.r.o.Now().Add(-aliveWithin).UnixNano() {
-			p.report.problem("%s:%s: no inventory tells of it", f.site.name, f.path)
+			p.report.problem("%s:%s: no inventory tells of it", f.site.name, f.named())
 		}
 	}
 }
@@ -185,7 +187,7 @@ func (p *pass) checkOverlap(c *chain) {
 		if explained(f) || explained(g) {
 			continue
 		}
-		p.report.problem("%s:%s and %s:%s both hold sequences %d to %d of chain %d", f.site.name, f.path, g.site.name, g.path, b.first, min(a.last, b.last), c.chain)
+		p.report.problem("%s:%s and %s:%s both hold sequences %d to %d of chain %d", f.site.name, f.named(), g.site.name, g.named(), b.first, min(a.last, b.last), c.chain)
 	}
 }
 

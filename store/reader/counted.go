@@ -67,7 +67,7 @@ func (p *pass) printCut(ctx context.Context, e *emitter, c *piece, pieces []*pie
 		return err
 	}
 	if err != nil {
-		p.report.uncounted("%s:%s: %v; the lines from byte %d on are missing", f.site.name, f.path, err, c.offset)
+		p.report.uncounted("%s:%s: %v; the lines from byte %d on are missing", f.site.name, f.named(), err, c.offset)
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (p *pass) printTail(ctx context.Context, e *emitter, f *file, t tail, piece
 		return nil
 	}
 	p.report.uncounted("%s:%s: bytes %d to %d were counted as sequences that stand elsewhere with other content: given out without sequences, perhaps a second time",
-		f.site.name, f.path, from, end)
+		f.site.name, f.named(), from, end)
 	return f.emitLines(ctx, e, from, end)
 }
 

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
+	"twinscribe/store/layout"
 )
 
 // A source is a file or a segment that pieces lie in. It belongs to the
@@ -31,7 +33,8 @@ const maxGrow = 1 << 30
 // A file is one of our files on a cluster.
 type file struct {
 	site      *site
-	path      string // its final path below the root
+	path      string // its final path below the root, or what it would be without a target
+	at        string // where it lies instead, if its target's name is known; below the cluster's own root
 	openPath  string // where it is now, if not there yet
 	name      catalog.Name
 	category  string
@@ -51,7 +54,15 @@ func (f *file) where() (place, path string) {
 	if f.openPath != "" {
 		return f.site.name, f.openPath
 	}
-	return f.site.name, f.path
+	return f.site.name, f.named()
+}
+
+// named is the final path as people know it.
+func (f *file) named() string {
+	if f.at != "" {
+		return f.at
+	}
+	return f.path
 }
 
 func (f *file) close() {
@@ -67,10 +78,19 @@ func (f *file) open(ctx context.Context) error {
 	if f.reader != nil {
 		return nil
 	}
-	_, path := f.where()
-	r, err := f.site.open(ctx, path)
-	if errors.Is(err, fs.ErrNotExist) && path != f.path {
+	var r cluster.Reader
+	err := fs.ErrNotExist
+	if f.openPath != "" {
+		r, err = f.site.open(ctx, f.openPath)
+	}
+	if errors.Is(err, fs.ErrNotExist) && f.at == "" {
 		r, err = f.site.open(ctx, f.path)
+	}
+	if errors.Is(err, fs.ErrNotExist) && f.at == "" && f.openPath != "" {
+		f.at = f.target(ctx)
+	}
+	if errors.Is(err, fs.ErrNotExist) && f.at != "" {
+		r, err = f.site.open(ctx, layout.Outside(f.at))
 	}
 	if err != nil {
 		return err
@@ -78,6 +98,23 @@ func (f *file) open(ctx context.Context) error {
 	f.reader, f.pos = r, 0
 	return nil
 }
+
+// target is where the manifest of a file that was open says that it lies now;
+// empty: it says nothing, or there is none.
+func (f *file) target(ctx context.Context) string {
+	file := f.manifestPath()
+	b, err := f.site.load(ctx, file, catalog.MaxManifest)
+	if err != nil {
+		return ""
+	}
+	m, err := catalog.DecodeManifest(f.site.name+":"+file, b)
+	if err != nil || f.belongs(m) != nil {
+		return ""
+	}
+	return m.At
+}
+
+func (f *file) manifestPath() string { return path.Join(path.Dir(f.path), f.name.Manifest()) }
 
 // read fills p from offset at on: one stream where that is possible.
 func (f *file) read(p []byte, at int64) (n int, err error) {
@@ -113,9 +150,9 @@ func (f *file) emit(ctx context.Context, e *emitter, w winner) (next uint64, err
 	switch {
 	case err != nil || w.to < w.last || w.cut != nil || end >= w.end:
 	case f.state == catalog.StateSealed && end == f.size:
-		e.report.problem("%s:%s: it has %d bytes, and its manifest says %d", f.site.name, f.path, f.size, f.manifest.Bytes)
+		e.report.problem("%s:%s: it has %d bytes, and its manifest says %d", f.site.name, f.named(), f.size, f.manifest.Bytes)
 	default:
-		e.report.uncounted("%s:%s: bytes %d to %d hold more messages than its manifest says: the last %d bytes are left out", f.site.name, f.path, w.offset, w.end, w.end-end)
+		e.report.uncounted("%s:%s: bytes %d to %d hold more messages than its manifest says: the last %d bytes are left out", f.site.name, f.named(), w.offset, w.end, w.end-end)
 	}
 	return next, err
 }

@@ -65,7 +65,7 @@ func (u *unit) list() []Item {
 		if item.file != nil || item.why == "" || item.here {
 			continue
 		}
-		out = append(out, Item{Category: u.category, Text: catalog.Text(u.category), Partition: u.partition, Place: item.Place, Path: item.Path, State: item.State,
+		out = append(out, Item{Category: u.category, Text: catalog.Text(u.category), Partition: u.partition, Place: item.Place, Path: item.shown(), State: item.State,
 			Aggregator: item.id.Aggregator, Start: epochStart(item.id), Chain: item.Chain, Messages: item.Messages, Bytes: item.Bytes, Missing: item.why})
 	}
 	return out

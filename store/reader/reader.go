@@ -242,7 +242,7 @@ func (p *pass) print(ctx context.Context, e *emitter, u *unit) error {
 		case e.failed != nil || ctx.Err() != nil:
 			return err
 		case err != nil:
-			p.report.uncounted("%s:%s: %v", f.site.name, f.path, err)
+			p.report.uncounted("%s:%s: %v", f.site.name, f.named(), err)
 		}
 	}
 	return nil

@@ -61,6 +61,24 @@ func (s *site) list(ctx context.Context, folder string) ([]cluster.Info, error) 
 	return list, err
 }
 
+// size is the length of a file; -1 where there is none.
+func (s *site) size(ctx context.Context, path string) (int64, error) {
+	if err := s.gone(); err != nil {
+		return 0, err
+	}
+	call, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	info, err := s.c.Stat(call, path)
+	s.note(ctx, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && info.Folder:
+		return -1, nil
+	case err != nil:
+		return 0, err
+	}
+	return info.Size, nil
+}
+
 // open gives a reader that lives as long as ctx does.
 func (s *site) open(ctx context.Context, path string) (cluster.Reader, error) {
 	if err := s.gone(); err != nil {

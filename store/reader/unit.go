@@ -10,11 +10,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
+	"twinscribe/store/layout"
 )
 
 // A unit is one category of one partition: all that was found of it.
@@ -44,6 +46,14 @@ type expected struct {
 	file *file  // nil: none, or it is in a segment
 	here bool   // the segment is there
 	why  string // it may be missing
+}
+
+// shown is where it lies, as people know it.
+func (e *expected) shown() string {
+	if e.At != "" {
+		return e.At
+	}
+	return e.Path
 }
 
 // collect finds what there is of one category in one partition, and compares
@@ -84,7 +94,7 @@ func (a place) compare(b place) int {
 // the sealed ones.
 func (p *pass) listFiles(ctx context.Context, u *unit) (map[place]*file, error) {
 	listed := make(map[place]*file)
-	manifests := make(map[place]string)
+	manifests := make(map[place]*loose)
 	var sealed []*file
 	for _, s := range p.sites {
 		folder := path.Join(u.folder, string(u.partition))
@@ -97,7 +107,7 @@ func (p *pass) listFiles(ctx context.Context, u *unit) (map[place]*file, error) 
 		}
 		for _, i := range list {
 			if name, form := catalog.ParseName(i.Name); form == catalog.FormManifest {
-				manifests[place{s.name, path.Join(folder, name.Sealed())}] = s.name + ":" + path.Join(folder, i.Name)
+				manifests[place{s.name, path.Join(folder, name.Sealed())}] = &loose{s, name, path.Join(folder, i.Name)}
 			}
 			f := p.newFile(s, u, i)
 			if f == nil {
@@ -111,18 +121,92 @@ func (p *pass) listFiles(ctx context.Context, u *unit) (map[place]*file, error) 
 			}
 		}
 	}
-	for at, file := range manifests {
-		if listed[at] == nil {
-			u.manifests = append(u.manifests, file)
+	maps.DeleteFunc(manifests, func(at place, _ *loose) bool { return listed[at] != nil })
+	var mu sync.Mutex // for listed and u.manifests
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for at, m := range manifests {
+		g.Go(func() error {
+			f, err := p.elsewhere(gctx, u, m)
+			mu.Lock()
+			defer mu.Unlock()
+			if f != nil {
+				listed[at] = f
+			} else {
+				u.manifests = append(u.manifests, m.String())
+			}
+			return err
+		})
+	}
+	for _, f := range sealed {
+		g.Go(func() error { return p.loadManifest(gctx, f) })
+	}
+	err := g.Wait()
+	slices.Sort(u.manifests)
+	return listed, err
+}
+
+// A loose is a manifest in a folder that has its file under no name of ours.
+type loose struct {
+	site *site
+	name catalog.Name
+	path string
+}
+
+func (l *loose) String() string { return l.site.name + ":" + l.path }
+
+// elsewhere is the file of a loose manifest: it lies under its target's name.
+// nil: it is not there. What the inventory tells of a sealed file is younger
+// than the manifest, and goes before it. A name that others may take too is the
+// file's only where the length is.
+func (p *pass) elsewhere(ctx context.Context, u *unit, l *loose) (*file, error) {
+	f := &file{site: l.site, path: path.Join(path.Dir(l.path), l.name.Sealed()), name: l.name, category: u.category, partition: u.partition,
+		state: catalog.StateSealed}
+	b, err := l.site.load(ctx, l.path, catalog.MaxManifest)
+	var m *catalog.Manifest
+	if err == nil {
+		m, err = catalog.DecodeManifest(l.String(), b)
+	}
+	if err == nil {
+		err = f.belongs(m)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, catalog.ErrMalformed) {
+		return nil, nil // it tells of no file; Check names it
+	}
+	if err != nil {
+		return nil, p.fileError(ctx, l.site, l.path, fmt.Errorf("a manifest cannot be used: %w", err), "its file is missing if it has another program's name")
+	}
+	other := int64(-1)
+	for _, at := range []string{u.toldAt(l.site, f), m.At} {
+		if at == "" {
+			continue
+		}
+		size, err := l.site.size(ctx, layout.Outside(at))
+		if err != nil {
+			return nil, p.fileError(ctx, l.site, at, err, "what it holds is missing")
+		}
+		if size == m.Bytes {
+			f.at, f.size = at, size
+			p.describe(f, m)
+			return f, nil
+		}
+		other = max(other, size)
+	}
+	if other >= 0 {
+		err := fmt.Errorf("the file there has %d bytes, and the manifest says %d", other, m.Bytes)
+		return nil, p.fileError(ctx, l.site, m.At, err, "it is somebody else's, and ours is missing")
+	}
+	return nil, nil
+}
+
+// toldAt is where the inventories say that a sealed file lies.
+func (u *unit) toldAt(s *site, f *file) string {
+	for i := range u.items {
+		if it := &u.items[i]; it.Place == s.name && it.Path == f.path && it.State == catalog.StateSealed && it.id == f.name.Identity {
+			return it.At
 		}
 	}
-	slices.Sort(u.manifests)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(parallel)
-	for _, f := range sealed {
-		g.Go(func() error { return p.loadManifest(ctx, f) })
-	}
-	return listed, g.Wait()
+	return ""
 }
 
 // newFile is the file of a folder's entry; nil for what is no data file of ours.
@@ -143,7 +227,7 @@ func (p *pass) newFile(s *site, u *unit, i cluster.Info) *file {
 // loadManifest reads the manifest of a sealed file. Without one the file stays
 // a stranger, and that is told.
 func (p *pass) loadManifest(ctx context.Context, f *file) error {
-	file := path.Join(path.Dir(f.path), f.name.Manifest())
+	file := f.manifestPath()
 	b, err := f.site.load(ctx, file, catalog.MaxManifest)
 	var m *catalog.Manifest
 	if err == nil {
@@ -153,12 +237,7 @@ func (p *pass) loadManifest(ctx context.Context, f *file) error {
 		err = f.belongs(m)
 	}
 	if err == nil {
-		f.describe(m)
-		if m.Missing > 0 {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.report.uncounted("%s:%s: the cluster has lost %d acknowledged bytes that followed its last", f.site.name, f.path, m.Missing)
-		}
+		p.describe(f, m)
 		return nil
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -166,6 +245,16 @@ func (p *pass) loadManifest(ctx context.Context, f *file) error {
 	}
 	return p.fileError(ctx, f.site, f.path, fmt.Errorf("its manifest cannot be used: %w", err),
 		"it is read line by line and may hold what stands elsewhere too")
+}
+
+// describe takes what the file's own manifest tells.
+func (p *pass) describe(f *file, m *catalog.Manifest) {
+	f.describe(m)
+	if m.Missing > 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.report.uncounted("%s:%s: the cluster has lost %d acknowledged bytes that followed its last", f.site.name, f.named(), m.Missing)
+	}
 }
 
 // describe takes what a manifest tells of the file.
@@ -269,7 +358,7 @@ func (p *pass) whyMissing(item *expected) string {
 		if s.gone() != nil {
 			return fmt.Sprintf("cluster %s is away, and the inventories tell of files of it", s.name)
 		}
-		return fmt.Sprintf("%s:%s: the inventory of %s tells of it (%s), and it is not there", s.name, item.Path, item.id, item.State)
+		return fmt.Sprintf("%s:%s: the inventory of %s tells of it (%s), and it is not there", s.name, item.shown(), item.id, item.State)
 	}
 	return fmt.Sprintf("cluster %s is none of those that are read, and the inventories tell of files of it", item.Place)
 }

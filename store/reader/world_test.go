@@ -21,6 +21,7 @@ import (
 	"twinscribe/store/cluster"
 	"twinscribe/store/cluster/clustertest"
 	"twinscribe/store/dir"
+	"twinscribe/store/layout"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,6 +62,23 @@ type world struct {
 	dirs     []*dir.Cluster
 	items    map[catalog.Identity]map[catalog.Partition][]catalog.Item
 	counters uint64
+	named    uint32 // files that have the names of a Scribe
+}
+
+// scribesNames has all sealed files have the names of a Scribe.
+var scribesNames bool
+
+// flat is a cluster whose engine's folder is the root.
+type flat struct{ cluster.Cluster }
+
+func inner(p string) string { return strings.TrimPrefix(p, layout.Outside("")) }
+
+func (f flat) Stat(ctx context.Context, p string) (cluster.Info, error) {
+	return f.Cluster.Stat(ctx, inner(p))
+}
+
+func (f flat) Open(ctx context.Context, p string) (cluster.Reader, error) {
+	return f.Cluster.Open(ctx, inner(p))
 }
 
 func newWorld(t tester, root string) *world {
@@ -70,7 +88,7 @@ func newWorld(t tester, root string) *world {
 		c, err := dir.New(dir.Options{Name: name, Path: filepath.Join(root, name), Create: true, FS: vfs.OS(), Observer: watcher{}, Log: zap.NewNop()})
 		w.must(err)
 		w.dirs = append(w.dirs, c)
-		w.clusters[name] = clustertest.NewFault(c, nil)
+		w.clusters[name] = clustertest.NewFault(flat{c}, nil)
 	}
 	return w
 }
@@ -201,7 +219,14 @@ func (w *world) sealed(s spec) *catalog.Manifest {
 		s.reason = "size"
 	}
 	data, m := s.content(s.reason)
-	w.write(s.cluster, s.path(), data)
+	final := s.path()
+	if scribesNames {
+		target := &catalog.Target{Folder: "scribe/" + catalog.Folder(s.category), Stem: "base"}
+		final = target.Path(w.named)
+		w.named++
+		m.SetTarget(target, final)
+	}
+	w.write(s.cluster, final, data)
 	w.manifest(s, m)
 	w.item(s, catalog.StateSealed, m, false)
 	return m
@@ -224,7 +249,7 @@ func (w *world) unsealed(s spec, state string) *catalog.Manifest {
 }
 
 func (w *world) item(s spec, state string, m *catalog.Manifest, keep bool) {
-	item := catalog.Item{Category: m.Category, Chain: m.Chain, Place: s.cluster, Path: s.path(), State: state,
+	item := catalog.Item{Category: m.Category, Chain: m.Chain, Place: s.cluster, Path: s.path(), At: m.At, State: state,
 		Bytes: m.Bytes, Messages: m.Messages, Ranges: m.Ranges}
 	if keep {
 		item.Manifest = m
@@ -247,6 +272,9 @@ func (w *world) inventories(clusters ...string) {
 		for p, items := range byPartition {
 			inv := &catalog.Inventory{Version: catalog.Version, Aggregator: id.Aggregator, Epoch: id.Epoch, Start: id.StartID(),
 				Partition: p, Counter: w.counters, Updated: now.UnixNano(), Items: items}
+			for i := range items {
+				inv.Version = max(inv.Version, items[i].Needs())
+			}
 			b, err := inv.Encode()
 			w.must(err)
 			for _, c := range clusters {

@@ -129,6 +129,10 @@ func (r *Repairer) dryRun(ctx context.Context, tell func(Report)) []error {
 // inspect says what mend would do.
 func (l *lane) inspect(ctx context.Context, j *job) Report {
 	rep := Report{Cluster: l.name, Path: j.final}
+	if err := l.aim(ctx, j); err != nil {
+		rep.Action, rep.Err = Unknown, err
+		return rep
+	}
 	size, err := l.size(ctx, j.open)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -174,12 +178,30 @@ func (l *lane) inspectFinal(ctx context.Context, j *job, rep Report) Report {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		rep.Action, rep.Err = Unknown, err
+	case j.target != nil && l.inspectAt(ctx, j, &rep):
 	case j.acked > 0:
 		rep.Action, rep.Missing = Lost, j.acked
 	default:
 		rep.Action = Gone
 	}
 	return rep
+}
+
+// inspectAt says what became of a file that has its target's name; false if it
+// does not.
+func (l *lane) inspectAt(ctx context.Context, j *job, rep *Report) bool {
+	m, err := l.placedManifest(ctx, j)
+	if err == nil && m != nil {
+		var done bool
+		if done, err = l.file(j, m).Done(ctx); done {
+			rep.Action, rep.Path, rep.Bytes, rep.Messages = Present, m.At, m.Bytes, m.Messages
+			return true
+		}
+	}
+	if err != nil {
+		rep.Action, rep.Err = Unknown, err
+	}
+	return err != nil
 }
 
 func countedIn(m *catalog.Manifest) (n int64) {

@@ -70,6 +70,7 @@ func (l *lane) manifest(ctx context.Context, j *job, p string, size int64) (*cat
 	if m := j.manifest; m != nil && m.Bytes == size && m.File == path.Base(j.final) {
 		sealed := *m
 		sealed.Reason, sealed.Sealed = Reason, l.r.o.Now().UnixNano()
+		sealed.SetTarget(j.target, "")
 		return &sealed, nil
 	}
 	category, err := l.category(ctx, j)
@@ -77,7 +78,7 @@ func (l *lane) manifest(ctx context.Context, j *job, p string, size int64) (*cat
 		return nil, err
 	}
 	s := newSurvey(j.lines, size)
-	head := catalog.Head{File: path.Base(j.final), Identity: j.id, Chain: j.chain, Category: category, Partition: j.partition}
+	head := catalog.Head{File: path.Base(j.final), Identity: j.id, Chain: j.chain, Category: category, Partition: j.partition, Target: j.target}
 	if len(s.exact) == 0 {
 		head.Chain = ownChain | j.number()
 	}

@@ -18,8 +18,10 @@ import (
 	"go.uber.org/zap"
 
 	"twinscribe/store/catalog"
+	"twinscribe/store/cluster"
 	"twinscribe/store/inventory"
 	"twinscribe/store/journal"
+	"twinscribe/store/layout"
 	"twinscribe/store/repair/repairtest"
 	"twinscribe/store/statedir"
 )
@@ -114,8 +116,11 @@ func newWorld(t testing.TB) *world {
 func (w *world) open() {
 	o := Options{
 		Identity: alive, Starts: w.starts, Keeper: w.keeper, States: w.states,
-		Targets: []inventory.Target{{Cluster: w.c, Health: w.health}},
+		Targets: []inventory.Target{{Cluster: flat{w.c}, Health: w.health}},
 		Now:     time.Now, Log: w.log,
+	}
+	if scribesNames {
+		o.Layout = func(string, string) *layout.Layout { return &scribesLayout }
 	}
 	if w.more != nil {
 		w.more(&o)
@@ -148,14 +153,48 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
+// scribesNames has all files take the names of a Scribe.
+var scribesNames bool
+
+// flat is a cluster whose engine's folder is the root.
+type flat struct{ *repairtest.Cluster }
+
+func inner(p string) string { return strings.TrimPrefix(p, layout.Outside("")) }
+
+func (f flat) Rename(ctx context.Context, from, to string) error {
+	return f.Cluster.Rename(ctx, from, inner(to))
+}
+
+func (f flat) Replace(ctx context.Context, p string, b []byte) error {
+	return f.Cluster.Replace(ctx, inner(p), b)
+}
+
+func (f flat) Stat(ctx context.Context, p string) (cluster.Info, error) {
+	return f.Cluster.Stat(ctx, inner(p))
+}
+
+func (f flat) List(ctx context.Context, p string) ([]cluster.Info, error) {
+	return f.Cluster.List(ctx, inner(p))
+}
+
+func (f flat) Open(ctx context.Context, p string) (cluster.Reader, error) {
+	return f.Cluster.Open(ctx, inner(p))
+}
+
+var scribesLayout = layout.Layout{Folder: "scribe/web", Base: "web", Link: "web_current"}
+
 // begin is the journal's of file number n.
 func begin(n int) journal.Begin {
 	name := catalog.Name{Time: time.Date(2000, 1, 1, 0, 7, 0, 0, time.UTC), Identity: dead, Number: uint32(n)}
 	folder := path.Join("web", string(hour00))
-	return journal.Begin{
+	b := journal.Begin{
 		Cluster: "n1", Path: path.Join(folder, name.Sealed()), OpenPath: path.Join(folder, name.Open()),
 		Partition: hour00, Category: "web", Chain: 3, First: 1, Identity: dead,
 	}
+	if scribesNames {
+		b.Target = scribesLayout.Target(name, hour00)
+	}
+	return b
 }
 
 func manifestPath(n int) string {
@@ -191,7 +230,7 @@ func (w *world) sealed(n int) ([]byte, *catalog.Manifest) {
 		w.t.Fatal(err)
 	}
 	if it, ok := w.keeper.item("n1", begin(n).Path); !ok || it.State != catalog.StateSealed ||
-		it.Bytes != m.Bytes || it.Messages != m.Messages || it.Chain != m.Chain || it.Category != m.Category {
+		it.At != m.At || it.Bytes != m.Bytes || it.Messages != m.Messages || it.Chain != m.Chain || it.Category != m.Category {
 		w.t.Fatalf("the inventory says %+v (there: %v), the manifest %+v", it, ok, m)
 	}
 	return data, m
@@ -201,10 +240,6 @@ func readSealed(c *repairtest.Cluster, n int) ([]byte, *catalog.Manifest, error)
 	if _, there := c.Has(begin(n).OpenPath); there {
 		return nil, nil, errors.New("the open name is still there")
 	}
-	data, ok := c.Has(begin(n).Path)
-	if !ok {
-		return nil, nil, fmt.Errorf("no sealed file; there are %s", strings.Join(c.Paths(), " "))
-	}
 	raw, ok := c.Has(manifestPath(n))
 	if !ok {
 		return nil, nil, errors.New("no manifest")
@@ -212,6 +247,14 @@ func readSealed(c *repairtest.Cluster, n int) ([]byte, *catalog.Manifest, error)
 	m, err := catalog.DecodeManifest("test", raw)
 	if err != nil {
 		return nil, nil, err
+	}
+	final := begin(n).Path
+	if scribesNames {
+		final = m.At
+	}
+	data, ok := c.Has(final)
+	if !ok {
+		return nil, nil, fmt.Errorf("no sealed file; there are %s", strings.Join(c.Paths(), " "))
 	}
 	if m.Bytes != int64(len(data)) || m.CRC32C != crc32.Checksum(data, crcOf) || m.File != path.Base(begin(n).Path) {
 		return nil, nil, fmt.Errorf("manifest %+v of %d bytes with sum %08x", m, len(data), crc32.Checksum(data, crcOf))

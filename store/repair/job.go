@@ -28,7 +28,8 @@ func (o origin) String() string {
 // A job is one file that awaits repair. What is known of it is guarded by the
 // lane's mutex until it runs, and belongs to the one who runs it then.
 type job struct {
-	open, final string // paths
+	open, final string          // paths
+	target      *catalog.Target // the name that it takes in place of final; nil: none
 	id          catalog.Identity
 	partition   catalog.Partition
 	category    *catalog.Text // nil: only the folder tells
@@ -42,11 +43,13 @@ type job struct {
 	from        origin
 
 	running bool
+	told    bool // the inventory has what became of it
 	due     time.Time
 	since   time.Time // of the first try on a cluster that could be used
 	tries   int       // that failed, since the last that did not
 
 	late   []*job // of the same file, told while it ran
+	aimed  bool   // target is known, as far as it can be
 	looked bool   // the final name was not there
 	size   int64  // the largest that was seen: what is not there any more was cut
 	built  *catalog.Manifest
@@ -86,7 +89,7 @@ func jobOfState(s *journal.FileState) *job {
 func jobOfBegin(b *journal.Begin) *job {
 	return &job{
 		open: b.OpenPath, final: b.Path, id: b.Identity, partition: b.Partition,
-		category: &b.Category, chain: b.Chain,
+		category: &b.Category, chain: b.Chain, target: b.Target,
 	}
 }
 
@@ -104,7 +107,7 @@ func jobOfItem(f *inventory.Found) *job {
 	if m == nil {
 		return j
 	}
-	j.acked, j.manifest = m.Bytes, m
+	j.acked, j.manifest, j.target = m.Bytes, m, m.Target
 	j.setLines(linesOf(m), true)
 	if f.Item.State != catalog.StateOpen {
 		j.torn = &m.Bytes
@@ -168,7 +171,10 @@ func (j *job) merge(other *job) {
 		better, worse = *other, *j
 	}
 	j.from, j.chain, j.id, j.partition = better.from, better.chain, better.id, better.partition
-	j.category = better.category
+	j.category, j.target = better.category, better.target
+	if j.target == nil {
+		j.target = worse.target
+	}
 	if j.category == nil {
 		j.category = worse.category
 	}

@@ -11,6 +11,7 @@ import (
 
 	"twinscribe/store/cluster"
 	"twinscribe/store/inventory"
+	"twinscribe/store/layout"
 )
 
 // Times of the schedule.
@@ -41,6 +42,8 @@ type lane struct {
 	t    *inventory.Target
 	name string
 	wake chan struct{}
+
+	names layout.Numbers
 
 	mu      sync.Mutex      // memory only
 	jobs    map[string]*job // by final path
@@ -118,7 +121,7 @@ func (l *lane) declare() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, j := range l.jobs {
-		if l.r.earlier(j.id) {
+		if l.r.earlier(j.id) && !j.told {
 			l.r.o.Keeper.PutAs(j.id, j.partition, j.item(l.name))
 		}
 	}

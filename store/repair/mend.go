@@ -31,7 +31,7 @@ const (
 // A Report tells what became of a file.
 type Report struct {
 	Cluster  string
-	Path     string // its final path
+	Path     string // its final path, or what it would be without a target
 	Action   Action
 	Bytes    int64 // that it holds now
 	Messages int64
@@ -44,6 +44,9 @@ type Report struct {
 // mend is one try at one file: it does all that is left, as far as it gets.
 // errNotYet says that the cluster needs time.
 func (l *lane) mend(ctx context.Context, j *job) (*outcome, error) {
+	if err := l.aim(ctx, j); err != nil {
+		return nil, err
+	}
 	if !j.looked {
 		if err := l.look(ctx, j); err != nil {
 			return nil, err
@@ -198,6 +201,11 @@ func (l *lane) remove(ctx context.Context, j *job) (*outcome, error) {
 func (l *lane) absent(ctx context.Context, j *job) (*outcome, error) {
 	size, err := l.size(ctx, j.final)
 	if errors.Is(err, fs.ErrNotExist) {
+		if j.target != nil {
+			if o, err := l.absentAt(ctx, j); o != nil || err != nil {
+				return o, err
+			}
+		}
 		if j.acked > 0 {
 			return &outcome{action: Lost, missing: j.acked}, nil
 		}
@@ -242,6 +250,10 @@ func (l *lane) seal(ctx context.Context, j *job, size int64) (*outcome, error) {
 		failpoint.Here("repair.read")
 		j.built = m
 	}
+	sealed := &outcome{action: Sealed, manifest: j.built, cut: j.size - size, missing: max(0, j.acked-size)}
+	if j.target != nil {
+		return sealed, l.sealAt(ctx, j, j.built)
+	}
 	if err := l.place(ctx, j, j.built); err != nil {
 		return nil, err
 	}
@@ -258,7 +270,7 @@ func (l *lane) seal(ctx context.Context, j *job, size int64) (*outcome, error) {
 		return nil, fmt.Errorf("rename: %w", err)
 	}
 	failpoint.Here("repair.renamed")
-	return &outcome{action: Sealed, manifest: j.built, cut: j.size - size, missing: max(0, j.acked-size)}, nil
+	return sealed, nil
 }
 
 func (l *lane) place(ctx context.Context, j *job, m *catalog.Manifest) error {
@@ -285,6 +297,9 @@ func (o *outcome) report(name string, j *job) Report {
 	r := Report{Cluster: name, Path: j.final, Action: o.action, Cut: o.cut, Missing: o.missing}
 	if m := o.manifest; m != nil {
 		r.Bytes, r.Messages, r.Counted = m.Bytes, m.Messages, countedIn(m)
+		if m.At != "" {
+			r.Path = m.At
+		}
 	}
 	return r
 }
@@ -296,7 +311,7 @@ func (l *lane) finish(j *job, o *outcome) {
 	switch m := o.manifest; {
 	case m != nil:
 		k.PutAs(j.id, j.partition, catalog.Item{
-			Category: m.Category, Chain: m.Chain, Place: l.name, Path: j.final, State: catalog.StateSealed,
+			Category: m.Category, Chain: m.Chain, Place: l.name, Path: j.final, At: m.At, State: catalog.StateSealed,
 			Bytes: m.Bytes, Messages: m.Messages, Ranges: m.Ranges,
 		})
 	case o.action == Lost: // readers must not take the partition for whole
@@ -305,6 +320,7 @@ func (l *lane) finish(j *job, o *outcome) {
 	default:
 		k.DropAs(j.id, j.partition, l.name, j.final)
 	}
+	j.told = true
 	l.mu.Unlock()
 	failpoint.Here("repair.recorded")
 	l.forget(j)

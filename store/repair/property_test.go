@@ -159,7 +159,7 @@ func repairHistory(t *testing.T, acts []act, slow bool) error {
 	if s := world.r.Stats(); s.Missing > 0 {
 		return fmt.Errorf("an alarm about a file that lacks nothing: %+v", s)
 	}
-	if _, there := world.c.Has(begin(1).Path); !there {
+	if _, there := world.c.Has(manifestPath(1)); !there {
 		if len(world.c.Paths()) > 0 || w.ackedAt > 0 {
 			return fmt.Errorf("%d bytes were acknowledged, there are %v", w.ackedAt, world.c.Paths())
 		}

@@ -34,6 +34,7 @@ import (
 	"twinscribe/store/files"
 	"twinscribe/store/inventory"
 	"twinscribe/store/journal"
+	"twinscribe/store/layout"
 	"twinscribe/store/statedir"
 )
 
@@ -59,6 +60,10 @@ type Options struct {
 	Keeper   Keeper
 	Now      func() time.Time
 	Log      *zap.Logger
+	// Layout is that of a category's files on a cluster as they are configured
+	// now, for files of which nobody else can tell; nil: names of our own. It must
+	// not block.
+	Layout func(cluster, category string) *layout.Layout
 
 	Parallel    int           // files worked on at once on a cluster; 32
 	Listers     int           // folders listed at once on a cluster; 8

@@ -12,6 +12,7 @@ import (
 	"twinscribe/failpoint"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
+	"twinscribe/store/layout"
 )
 
 const (
@@ -41,6 +42,13 @@ func (w *copier) ship(ctx context.Context, p *part) error {
 	if there {
 		return w.settle(ctx, p, size)
 	}
+	at, there, err := w.s.shippedAt(ctx, w.to, p)
+	if err != nil {
+		return err
+	}
+	if there {
+		return w.settle(ctx, p, at.Bytes)
+	}
 	m, err := w.write(ctx, p)
 	if err != nil {
 		return err
@@ -50,6 +58,9 @@ func (w *copier) ship(ctx context.Context, p *part) error {
 		return err
 	}
 	failpoint.Here("ship.committed")
+	if l := w.s.layout(w.to, p); l != nil || at != nil {
+		return w.name(ctx, p, m, l, at)
+	}
 	if err := w.putManifest(ctx, p, m); err != nil {
 		return err
 	}
@@ -145,7 +156,11 @@ func (w *copier) write(ctx context.Context, p *part) (m *catalog.Manifest, err e
 }
 
 func (w *copier) call(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := w.s.patience(ctx)
+	return w.s.call(ctx, f)
+}
+
+func (s *Shipper) call(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := s.patience(ctx)
 	defer cancel()
 	return f(ctx)
 }
@@ -235,11 +250,15 @@ func (w *copier) readBack(ctx context.Context, p *part, want *catalog.Manifest) 
 	if err != nil {
 		return fmt.Errorf("read the manifest back: %w", err)
 	}
-	size, there, err := w.s.stat(ctx, w.to, p.final())
+	final := p.final()
+	if want.At != "" {
+		final = layout.Outside(want.At)
+	}
+	size, there, err := w.s.stat(ctx, w.to, final)
 	if err != nil {
 		return err
 	}
-	if !there || size != want.Bytes || m.Bytes != want.Bytes || m.Messages != want.Messages || m.CRC32C != want.CRC32C || !slices.Equal(m.Ranges, want.Ranges) {
+	if !there || m.At != want.At || size != want.Bytes || m.Bytes != want.Bytes || m.Messages != want.Messages || m.CRC32C != want.CRC32C || !slices.Equal(m.Ranges, want.Ranges) {
 		return fmt.Errorf("%w: read back were %d messages in %d bytes of a file of %d, written %d in %d", ErrConflict, m.Messages, m.Bytes, size, want.Messages, want.Bytes)
 	}
 	p.told = m
@@ -248,8 +267,12 @@ func (w *copier) readBack(ctx context.Context, p *part, want *catalog.Manifest) 
 }
 
 func (w *copier) loadManifest(ctx context.Context, p *part) (m *catalog.Manifest, err error) {
-	err = w.call(ctx, func(ctx context.Context) error {
-		r, err := w.to.Cluster.Open(ctx, p.manifest())
+	return w.s.loadManifest(ctx, w.to, p)
+}
+
+func (s *Shipper) loadManifest(ctx context.Context, to *Target, p *part) (m *catalog.Manifest, err error) {
+	err = s.call(ctx, func(ctx context.Context) error {
+		r, err := to.Cluster.Open(ctx, p.manifest())
 		if err != nil {
 			return err
 		}
@@ -260,7 +283,7 @@ func (w *copier) loadManifest(ctx context.Context, p *part) (m *catalog.Manifest
 		if err != nil {
 			return err
 		}
-		m, err = catalog.DecodeManifest(w.to.Cluster.Name()+":"+p.manifest(), b)
+		m, err = catalog.DecodeManifest(to.Cluster.Name()+":"+p.manifest(), b)
 		return err
 	})
 	if err == nil && (m.File != p.head.File || m.Category != p.head.Category || m.Partition != p.head.Partition || m.Chain != p.head.Chain) {

@@ -224,6 +224,9 @@ func (s *Shipper) search(ctx context.Context, parts []*part) (there string, err 
 		}
 		for _, p := range parts {
 			_, ok, err := s.stat(ctx, t, p.final())
+			if err == nil && !ok {
+				_, ok, err = s.shippedAt(ctx, t, p)
+			}
 			if err != nil {
 				return "", err
 			}

@@ -130,7 +130,7 @@ func (s *Shipper) shipped(seg *buffer.Segment, parts []*part, to string) {
 
 func sealedItem(cluster string, p *part) catalog.Item {
 	m := p.told
-	return catalog.Item{Category: m.Category, Chain: m.Chain, Place: cluster, Path: p.final(), State: catalog.StateSealed,
+	return catalog.Item{Category: m.Category, Chain: m.Chain, Place: cluster, Path: p.final(), At: m.At, State: catalog.StateSealed,
 		Bytes: m.Bytes, Messages: m.Messages, Ranges: m.Ranges}
 }
 

@@ -46,6 +46,7 @@ import (
 	"twinscribe/buffer/vfs"
 	"twinscribe/store/catalog"
 	"twinscribe/store/cluster"
+	"twinscribe/store/layout"
 )
 
 // A Buffer is what the Shipper needs of *buffer.Buffer.
@@ -95,6 +96,10 @@ type Options struct {
 	Parallel int
 	Now      func() time.Time
 	Log      *zap.Logger
+	// Layout is that of a chain's files on a cluster; nil: names of our own. It
+	// must not block. A segment that is shipped again may get another answer:
+	// what a file's manifest says counts.
+	Layout func(cluster string, h *catalog.Head) *layout.Layout
 }
 
 // The place by which inventories know what lies in segments.
@@ -126,6 +131,8 @@ type Shipper struct {
 	o    Options
 	turn chan struct{} // holds one token: whoever has it ships
 	late bool          // the inventories were behind in this round; of who has the turn
+
+	names layout.Numbers
 
 	mu      sync.Mutex
 	stats   Stats

@@ -23,8 +23,10 @@ import (
 	"twinscribe/buffer/vfs/faultfs"
 	"twinscribe/buffer/vfs/memfs"
 	"twinscribe/store/catalog"
+	"twinscribe/store/cluster"
 	"twinscribe/store/cluster/clustertest"
 	"twinscribe/store/dir"
+	"twinscribe/store/layout"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -90,14 +92,64 @@ func start(t *testing.T, disk *memfs.FS) *world {
 		c, err := dir.New(dir.Options{Name: name, Path: "/" + name, Create: true, FS: w.fs, Observer: watcher{}, Log: zap.NewNop(), MinFree: -1})
 		w.must(err)
 		w.dirs = append(w.dirs, c)
-		w.clusters[name], w.health[name] = clustertest.NewFault(c, nil), &health{}
+		var root cluster.Cluster = c
+		if scribesNames {
+			root = layout.Engine(c, catalog.EngineFolder)
+		}
+		w.clusters[name], w.health[name] = clustertest.NewFault(root, nil), &health{}
 	}
 	w.openBufferAt(func() time.Time { return now })
 	w.options = Options{Buffer: w.buffer, FS: w.fs, Dir: shipDir, Keeper: w.keeper, Parallel: 1,
 		Identity: catalog.Identity{Aggregator: "ag1", Epoch: 43, Start: 9}, // ag1 is an earlier start
 		Targets:  []Target{{w.clusters["n1"], w.health["n1"]}, {w.clusters["n2"], w.health["n2"]}},
 		Now:      func() time.Time { return now }, Log: zap.NewNop()}
+	if scribesNames {
+		w.options.Layout = func(_ string, h *catalog.Head) *layout.Layout {
+			return &layout.Layout{Folder: scribes + catalog.Folder(string(h.Category)), Base: "base", Link: "base_current"}
+		}
+	}
 	return w
+}
+
+// scribesNames has all files take the names of a Scribe, below scribes.
+var scribesNames bool
+
+const scribes = "scribe/"
+
+// isFinal says whether a name is one that readers look for.
+func isFinal(name string) bool {
+	if scribesNames {
+		return strings.HasPrefix(name, scribes) && !strings.HasSuffix(name, "_current")
+	}
+	base := path.Base(name)
+	return !strings.HasPrefix(base, "_") && strings.HasSuffix(base, ".log")
+}
+
+// manifestOf is where the manifest of a final name lies.
+func (w *world) manifestOf(cluster, name string) string {
+	w.Helper()
+	if !scribesNames {
+		n, _ := catalog.ParseName(path.Base(name))
+		return path.Join(path.Dir(name), n.Manifest())
+	}
+	found := ""
+	for _, p := range w.files(cluster) {
+		if _, form := catalog.ParseName(path.Base(p)); form != catalog.FormManifest {
+			continue
+		}
+		m, err := catalog.DecodeManifest(p, []byte(w.content("/"+cluster+"/"+p)))
+		if w.must(err); m.At != name {
+			continue
+		}
+		if found != "" {
+			w.Errorf("%s is told of by %s and %s", name, found, p)
+		}
+		found = p
+	}
+	if found == "" {
+		w.Fatalf("no manifest tells of %s", name)
+	}
+	return found
 }
 
 // testWorld is a process on an empty disk.
@@ -207,7 +259,7 @@ func (w *world) final() (inFiles, inSegments map[string]int) {
 	inFiles, inSegments = make(map[string]int), make(map[string]int)
 	for _, cluster := range []string{"n1", "n2"} {
 		for _, name := range w.files(cluster) {
-			if base := path.Base(name); strings.HasPrefix(base, "_") || !strings.HasSuffix(base, ".log") {
+			if !isFinal(name) {
 				continue
 			}
 			for l := range strings.Lines(w.content("/" + cluster + "/" + name)) {
@@ -234,11 +286,12 @@ func (w *world) final() (inFiles, inSegments map[string]int) {
 // checkManifest checks that a final name has a manifest that is its own.
 func (w *world) checkManifest(cluster, name string) {
 	w.Helper()
-	n, _ := catalog.ParseName(path.Base(name))
-	m, err := catalog.DecodeManifest(name, []byte(w.content("/"+cluster+"/"+path.Dir(name)+"/"+n.Manifest())))
+	manifest := w.manifestOf(cluster, name)
+	m, err := catalog.DecodeManifest(name, []byte(w.content("/"+cluster+"/"+manifest)))
 	w.must(err)
+	n, _ := catalog.ParseName(m.File)
 	data := w.content("/" + cluster + "/" + name)
-	if m.Bytes != int64(len(data)) || m.Reason != "ship" || !n.Shipped || n.Identity != ag1 || m.File != path.Base(name) {
+	if m.Bytes != int64(len(data)) || m.Reason != "ship" || !n.Shipped || n.Identity != ag1 || n.Manifest() != path.Base(manifest) || !scribesNames && m.File != path.Base(name) {
 		w.Errorf("%s of %d bytes has the manifest %+v", name, len(data), m)
 	}
 	messages := int64(0)
@@ -297,8 +350,14 @@ func (w *world) wantTidy() {
 		files := w.files(cluster)
 		for _, name := range files {
 			n, form := catalog.ParseName(path.Base(name))
-			if form == catalog.FormOpen || form == catalog.FormManifest && !slices.Contains(files, path.Join(path.Dir(name), n.Sealed())) {
+			if form == catalog.FormOpen || form == catalog.FormManifest && !scribesNames && !slices.Contains(files, path.Join(path.Dir(name), n.Sealed())) {
 				w.Errorf("%s:%s is left", cluster, name)
+			}
+			if form == catalog.FormManifest && scribesNames {
+				m, err := catalog.DecodeManifest(name, []byte(w.content("/"+cluster+"/"+name)))
+				if w.must(err); !slices.Contains(files, m.At) {
+					w.Errorf("%s:%s is left", cluster, name)
+				}
 			}
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -36,8 +37,9 @@ const (
 )
 
 const (
-	dirPerm  fs.FileMode = 0o700
-	filePerm fs.FileMode = 0o600
+	dirPerm    fs.FileMode = 0o700
+	parentPerm fs.FileMode = 0o777 // less the umask
+	filePerm   fs.FileMode = 0o600
 
 	// DefaultMaxStarts is how many earlier starts are remembered.
 	DefaultMaxStarts = 1024
@@ -100,8 +102,13 @@ func Open(fsys vfs.FS, dir string, o Options) (*Dir, error) {
 			return nil, err
 		}
 	}
-	if err := vfs.MkdirAllSync(fsys, dir, dirPerm); err != nil {
-		return nil, fmt.Errorf("state folder %s: %w", dir, err)
+	// What is around it may be somebody else's to read: Scribe's files, say.
+	err := vfs.MkdirAllSync(fsys, filepath.Dir(filepath.Clean(dir)), parentPerm)
+	if err == nil {
+		err = vfs.MkdirAllSync(fsys, dir, dirPerm)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state folder %s: %w%s", dir, err, elsewhere(err))
 	}
 	lock, err := takeLock(fsys, dir)
 	if err != nil {
@@ -169,14 +176,14 @@ func takeLock(fsys vfs.FS, dir string) (vfs.File, error) {
 	name := filepath.Join(dir, LockFile)
 	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
-		return nil, fmt.Errorf("state folder %s: %w", dir, err)
+		return nil, fmt.Errorf("state folder %s: %w%s", dir, err, elsewhere(err))
 	}
 	if err := f.TryLock(); err != nil {
 		f.Close()
 		if !errors.Is(err, vfs.ErrLocked) {
 			return nil, fmt.Errorf("state folder %s: lock: %w", dir, err)
 		}
-		return nil, fmt.Errorf("state folder %s: %w by process %s: stop it, or use another folder", dir, ErrLocked, holder(fsys, dir))
+		return nil, fmt.Errorf("state folder %s: %w by process %s: stop it, or give this server another folder, with the key state", dir, ErrLocked, holder(fsys, dir))
 	}
 	err = f.Truncate(0)
 	if err == nil {
@@ -187,6 +194,14 @@ func takeLock(fsys vfs.FS, dir string) (vfs.File, error) {
 		return nil, fmt.Errorf("state folder %s: lock: %w", dir, err)
 	}
 	return f, nil
+}
+
+// elsewhere is what helps where the folder cannot be written to.
+func elsewhere(err error) string {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR) {
+		return ": let this account write there, or name another folder, with the key state"
+	}
+	return ""
 }
 
 // holder is the process id in the lock file. It means something only while the

@@ -37,6 +37,28 @@ func mustOpen(t *testing.T, fsys vfs.FS, dir string, o Options) *Dir {
 	return d
 }
 
+// The state may lie below a folder of files that others read.
+func TestOnlyTheStateFolderIsClosedToOthers(t *testing.T) {
+	top := t.TempDir()
+	if err := os.Mkdir(filepath.Join(top, "usual"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	mustOpen(t, vfs.OS(), filepath.Join(top, "files", "state")+"/", options())
+	mode := func(name string) fs.FileMode {
+		info, err := os.Stat(filepath.Join(top, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	if got, want := mode("files"), mode("usual"); got != want {
+		t.Errorf("the folder around it has mode %v, want %v", got, want)
+	}
+	if got := mode("files/state"); got != dirPerm {
+		t.Errorf("it has mode %v, want %v", got, dirPerm)
+	}
+}
+
 func TestEachStartHasTheNextEpochAndANewStartID(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "deep", "state")
 	var before []catalog.Identity

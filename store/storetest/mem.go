@@ -164,7 +164,7 @@ func (m *Mem) Append(ctx context.Context, b *store.Batch) (*store.Batch, error) 
 	if s.Take > 0 {
 		m.keep(b, s.Take)
 		b.Taken = append(b.Taken, store.Taken{Place: m.name, Messages: s.Take})
-		b = after(b, s.Take)
+		b = b.After(s.Take)
 	}
 	return b, m.fail(ctx, s.Err)
 }
@@ -258,20 +258,6 @@ func (m *Mem) keep(b *store.Batch, n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kept = append(m.kept, k)
-}
-
-// after is what is left of b without its first n messages.
-func after(b *store.Batch, n int) *store.Batch {
-	rest := *b
-	rest.Taken = nil
-	rest.First += uint64(n)
-	from := b.Ends[n-1]
-	rest.Data = b.Data[from:]
-	rest.Ends = make([]uint32, 0, b.Len()-n)
-	for _, end := range b.Ends[n:] {
-		rest.Ends = append(rest.Ends, end-from)
-	}
-	return &rest
 }
 
 // Tick implements store.Store.

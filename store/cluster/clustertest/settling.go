@@ -27,6 +27,13 @@ func renameNeverReplaces(s *subject) {
 	s.wantErr("Rename again", s.Rename(s.ctx, s.path("_open"), s.path("final")), fs.ErrNotExist)
 	s.wantErr("Rename of a missing file", s.Rename(s.ctx, s.path("missing"), s.path("other")), fs.ErrNotExist)
 	s.holds("final", []byte("one\n"))
+
+	s.must(s.Rename(s.ctx, s.path("final"), s.path("other/folder/name")))
+	s.holds("other/folder/name", []byte("one\n"))
+	s.write("_open", []byte("three\n"))
+	s.wantErr("Rename onto a file elsewhere", s.Rename(s.ctx, s.path("_open"), s.path("other/folder/name")), fs.ErrExist)
+	s.wantErr("Rename of a missing file elsewhere", s.Rename(s.ctx, s.path("missing"), s.path("third/name")), fs.ErrNotExist)
+	s.holds("other/folder/name", []byte("one\n"))
 }
 
 func replaceIsWhole(s *subject) {

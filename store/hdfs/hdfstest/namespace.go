@@ -110,6 +110,8 @@ func (ns *namespace) do(c *Cluster, method string, q fields) (m, *exception) {
 		return ns.truncate(c, q)
 	case "rename2":
 		return ns.rename(q)
+	case "mkdirs":
+		return ns.mkdirs(q)
 	case "delete":
 		return ns.remove(q)
 	case "getServerDefaults":
@@ -163,15 +165,29 @@ func (ns *namespace) create(q fields) (m, *exception) {
 	if q.num(4) != 0x81 {
 		return nil, &exception{"java.io.IOException", fmt.Sprintf("create flags %#x: want CREATE and SHOULD_REPLICATE", q.num(4))}
 	}
-	for d := path.Dir(p); d != "/"; d = path.Dir(d) {
-		if ns.files[d] != nil {
-			return nil, &exception{"org.apache.hadoop.fs.ParentNotDirectoryException", d + " is not a directory"}
-		}
-		ns.folders[d] = true
+	if e := ns.makeFolders(path.Dir(p)); e != nil {
+		return nil, e
 	}
 	ns.ids++
 	ns.files[p] = &file{id: ns.ids, holder: q.str(3), replication: int(q.num(6)), blockSize: int64(q.num(7)), modified: time.Now()}
 	return m(nil).bytes(1, ns.status(p, "")), nil
+}
+
+func (ns *namespace) makeFolders(p string) *exception {
+	for d := p; d != "/"; d = path.Dir(d) {
+		if ns.files[d] != nil {
+			return &exception{"org.apache.hadoop.fs.ParentNotDirectoryException", d + " is not a directory"}
+		}
+		ns.folders[d] = true
+	}
+	return nil
+}
+
+func (ns *namespace) mkdirs(q fields) (m, *exception) {
+	if e := ns.makeFolders(q.str(1)); e != nil {
+		return nil, e
+	}
+	return m(nil).bool(1, true), nil
 }
 
 // choose finds n DataNodes that are not among avoid.

@@ -93,6 +93,38 @@ func (c *Cluster) Put(p string, data []byte) {
 	c.files[p] = &file{data: bytes.Clone(data), modified: c.now()}
 }
 
+// Add is Put for a name that nobody has; false: somebody has it.
+func (c *Cluster) Add(p string, data []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.files[p] != nil {
+		return false
+	}
+	c.files[p] = &file{data: bytes.Clone(data), modified: c.now()}
+	return true
+}
+
+// Move renames a file and closes it, as somebody else would; false: it is not
+// there, or its new name is taken.
+func (c *Cluster) Move(from, to string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.files[from]
+	if f == nil || c.files[to] != nil {
+		return false
+	}
+	delete(c.files, from)
+	c.files[to] = &file{data: f.data, modified: c.now()}
+	return true
+}
+
+// Drop takes a file away, as somebody else would.
+func (c *Cluster) Drop(p string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.files, p)
+}
+
 // Has says whether there is a file, and what its nodes hold.
 func (c *Cluster) Has(p string) ([]byte, bool) {
 	c.mu.Lock()
