@@ -40,7 +40,11 @@ unit: ## unit and contract tests
 
 .PHONY: integration
 integration: build ## short forms of the proofs, on real NameNodes and DataNodes (installs Java and Maven as root on Debian)
-	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 60m $(call packages,.*)
+	$(LAB); $(REAL); $(INTEGRATION) -short -timeout 60m ./integration/dropin $(call packages,.*)
+
+.PHONY: dropin
+dropin: build ## in the place of Scribe, in full: docs/dropin.md; no Hadoop, about 15 minutes
+	$(INTEGRATION) -v -timeout 60m ./integration/dropin
 
 .PHONY: test
 test: unit integration ## everything there is to test, short form; under 20 minutes on 2 cores

@@ -18,7 +18,7 @@ func (a *Aggregator) lacks(s *scratch, call *thrift.Call) (lacking bool, why rea
 		}
 		noMain := !p.good.empty() && c.main == nil
 		noDead := !p.dead.empty() && c.dead == nil
-		if !noMain && !noDead {
+		if !noMain && !noDead && (!c.fans || c.live) {
 			continue
 		}
 		if noMain && c.live && c.kind == refused {
@@ -37,6 +37,15 @@ func (a *Aggregator) lacks(s *scratch, call *thrift.Call) (lacking bool, why rea
 		}
 		lacking = true
 	}
+	if !s.fans {
+		return lacking, 0, -1
+	}
+	for _, w := range s.wants {
+		if why, ok := a.room([]byte(w.c.name)); !ok {
+			return false, why, w.part
+		}
+		lacking = true
+	}
 	return lacking, 0, -1
 }
 
@@ -46,9 +55,11 @@ func (a *Aggregator) lacks(s *scratch, call *thrift.Call) (lacking bool, why rea
 func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 	now := int64(s.since)
 	total := int64(0)
+	set := a.set.Load()
+	leave := leaver{s: s, set: set}
 	for i := range s.parts {
 		p := &s.parts[i]
-		if !p.good.empty() && p.c.main.until.Load() > now {
+		if !p.good.empty() && p.c.main.until.Load() > now && !leave.out(i) {
 			return refusedStore, int32(i), false
 		}
 		if !p.dead.empty() && p.c.dead.until.Load() > now {
@@ -56,23 +67,44 @@ func (a *Aggregator) reserve(s *scratch) (why reason, culprit int32, ok bool) {
 		}
 		total += p.charge()
 	}
-	set := a.set.Load()
 	if !a.takeMemory(s, total, int64(set.Limits.Memory)) {
 		return refusedMemory, -1, false
 	}
 	for i := range s.parts {
 		p := &s.parts[i]
-		if take(&p.c.bytes, p.charge(), int64(set.Limits.Queue)) {
-			continue
+		leave.reserved = i
+		for !p.take(set) {
+			n := p.charge()
+			if leave.out(i) {
+				n -= p.charge()
+				a.memory.Add(-n)
+				total -= n
+				continue
+			}
+			for j := range s.parts[:i] {
+				q := &s.parts[j]
+				q.c.bytes.Add(-q.charge())
+			}
+			a.memory.Add(-total)
+			return refusedQueue, int32(i), false
 		}
-		for j := range s.parts[:i] {
-			q := &s.parts[j]
-			q.c.bytes.Add(-q.charge())
-		}
-		a.memory.Add(-total)
-		return refusedQueue, int32(i), false
 	}
+	leave.book()
 	return 0, -1, true
+}
+
+// take takes the bytes of a part from its queue's limit. What holds none needs
+// none: all of it is left out.
+func (p *part) take(set *settings) bool {
+	n, limit := p.charge(), int64(set.Limits.Queue)
+	switch {
+	case n == 0:
+		return true
+	case set.below:
+		return takeBelow(&p.c.bytes, n, limit)
+	default:
+		return take(&p.c.bytes, n, limit)
+	}
 }
 
 // The last eighth of the memory is for categories that hold a sixty-fourth of
@@ -115,6 +147,20 @@ func take(used *atomic.Int64, n, limit int64) bool {
 	for {
 		now := used.Load()
 		if now > 0 && now+n > limit {
+			return false
+		}
+		if used.CompareAndSwap(now, now+n) {
+			return true
+		}
+	}
+}
+
+// takeBelow adds n, however much it is, to what is used unless that has reached
+// the limit.
+func takeBelow(used *atomic.Int64, n, limit int64) bool {
+	for {
+		now := used.Load()
+		if now >= limit {
 			return false
 		}
 		if used.CompareAndSwap(now, now+n) {

@@ -20,12 +20,13 @@ type Config struct {
 	Rules []Rule
 
 	// DeadLetters takes blank categories and over-long messages, Unrouted what
-	// no rule matches; nil refuses it. Their Match and Ack are not looked at: a
-	// client hears OK only when such a message is stored.
+	// no rule matches; nil refuses it. Each has one route that is not split. Their
+	// Match and Ack, and whether it is Lossy, are not looked at: a client hears OK only when such a
+	// message is stored, also where its category's level is AckReceived.
 	DeadLetters Rule
 	Unrouted    *Rule
 
-	Limits   conf.Limits   // Message, Memory, Queue and Categories of it
+	Limits   conf.Limits   // Message, Memory, Queue, QueueAdmits, Categories and MessagesPerSecond of it
 	Timeouts conf.Timeouts // Ack, Write and Stop of it
 	Queue    conf.Queue
 }
@@ -46,6 +47,14 @@ type Options struct {
 	// where. Called by many goroutines at once. nil: there is no such place.
 	Rescue func(ctx context.Context, b *store.Batch) error
 
+	// Counters adds to fb303's counters what chains count by themselves.
+	Counters func(map[string]int64)
+
+	// Problem is what is wrong with the server beside its chains; empty: nothing.
+	// It is part of the Status, in front of what chains complain of. Any goroutine
+	// may call it, and it returns at once. nil: there is never anything.
+	Problem func() string
+
 	// Reinitialize and Shutdown are what fb303's calls of these names start.
 	// They return at once. nil: the call does nothing.
 	Reinitialize, Shutdown func()
@@ -63,6 +72,8 @@ type Aggregator struct {
 	name, version string
 	idleAfter     time.Duration
 	rescue        func(context.Context, *store.Batch) error
+	counters      func(map[string]int64) // nil: there are no others
+	problem       func() string          // nil: there is never anything
 	reinitialize  func()
 	shutdown      func()
 	wall          func() time.Time // nil: time.Now
@@ -81,6 +92,7 @@ type Aggregator struct {
 	scratches sync.Pool
 
 	calls   callCounters
+	rate    rate
 	latency latencies
 	batches batchSizes
 	labels  labels
@@ -99,6 +111,7 @@ type Aggregator struct {
 
 	otherMu sync.Mutex
 	other   ledger
+	folding sync.RWMutex // see the package comment
 
 	freshSignal chan struct{} // one slot
 	reloading   chan struct{} // one slot: holds the turn
@@ -117,6 +130,8 @@ var _ thrift.Handler = (*Aggregator)(nil)
 
 type callCounters struct {
 	ok, refused, withdrawn, partial, unknown atomic.Int64
+
+	deniedForRate atomic.Int64 // of the refused
 }
 
 // settings are a Config with what is derived from it. Never changed.
@@ -127,21 +142,20 @@ type settings struct {
 	batchMessages int // messages of a batch
 	batchBytes    int
 	maxMessage    int
-	strangers     int // live categories without a rule
+	strangers     int  // live categories without a rule
+	below         bool // a queue admits while it is below its limit
 }
 
 func newSettings(c Config) (*settings, error) {
 	routes, err := newRouter(c.Rules)
 	errs := []error{err}
-	c.DeadLetters.Ack = AckStored
-	if err := c.DeadLetters.check(); err != nil {
+	if err := c.DeadLetters.checkKept(); err != nil {
 		errs = append(errs, fmt.Errorf("dead letters: %w", err))
 	}
 	if c.Unrouted != nil {
 		kept := *c.Unrouted
-		kept.Ack = AckStored
 		c.Unrouted = &kept
-		if err := kept.check(); err != nil {
+		if err := kept.checkKept(); err != nil {
 			errs = append(errs, fmt.Errorf("unrouted: %w", err))
 		}
 	}
@@ -172,6 +186,7 @@ func newSettings(c Config) (*settings, error) {
 		batchBytes:    int(c.Queue.BatchBytes),
 		maxMessage:    int(c.Limits.Message),
 		strangers:     max(c.Limits.Categories/strangersPart, 1),
+		below:         c.Limits.QueueAdmits == conf.QueueAdmitsBelow,
 	}, nil
 }
 
@@ -203,7 +218,7 @@ func New(o Options) (*Aggregator, error) {
 	keep := int(min(int64(set.Limits.Memory)/4, keptArenas))
 	base := time.Now()
 	a := &Aggregator{
-		name: o.Name, version: o.Version, idleAfter: o.IdleAfter, rescue: o.Rescue,
+		name: o.Name, version: o.Version, idleAfter: o.IdleAfter, rescue: o.Rescue, counters: o.Counters, problem: o.Problem,
 		reinitialize: o.Reinitialize, shutdown: o.Shutdown, wall: o.Now, log: o.Log,
 		base: base, since: base.Unix(), clock: newClock(base),
 		arenas:      slabs[byte]{keep: keep},

@@ -25,11 +25,11 @@ func (null) Close(context.Context) error           { return nil }
 
 func benchAggregator(b *testing.B, ack string) *Aggregator {
 	b.Helper()
-	open := func(string, uint32) (Chain, error) { return Chain{Store: null{}}, nil }
+	open := []Route{{Open: func(string, int, uint32) (Chain, error) { return Chain{Store: null{}}, nil }}}
 	a, err := New(Options{
 		Config: Config{
-			Rules:       []Rule{{Match: "*", Ack: ack, Open: open}},
-			DeadLetters: Rule{Open: open},
+			Rules:       []Rule{{Match: "*", Ack: ack, Routes: open}},
+			DeadLetters: Rule{Routes: open},
 			Limits:      conf.Limits{Message: 8 << 20, Memory: 512 << 20, Queue: 256 << 20, Categories: 10000},
 			Timeouts:    conf.Timeouts{Ack: 10 * time.Second, Write: 2 * time.Second, Stop: 20 * time.Second},
 			Queue:       conf.Queue{MaxBatch: 4 << 20, BatchBytes: 1 << 20, BatchWait: 5 * time.Millisecond},

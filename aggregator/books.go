@@ -20,21 +20,28 @@ func (c *Count) add(o Count)        { c.Messages += o.Messages; c.Bytes += o.Byt
 func (c Count) times(n int64) Count { return Count{c.Messages * n, c.Bytes * n} }
 func (c *Count) sub(o Count)        { c.Messages -= o.Messages; c.Bytes -= o.Bytes }
 
-// A Book is the account of one category since the start, taken at one moment:
+// A Book is the account of one category, or of one lane of it, since the start,
+// taken at one moment:
 //
 //	offered  = accepted + refused
 //	accepted = stored + dropped + withdrawn + queued + in flight
 //
-// Dead letters and unrouted messages are stored at places of these names.
+// Dead letters and unrouted messages are stored at places of these names. Where
+// a rule has several routes, or one that is split, each lane has a book beside
+// the category's own, in which stand route 0, unless it is split, and the dead
+// letters. A message stands in the books of all lanes that take it. One that is
+// refused before there is such a lane stands in the category's own book for route
+// 0, and nowhere for a further route.
 type Book struct {
 	Category catalog.Text `json:"category"`
+	Lane     *Lane        `json:"lane,omitempty"` // nil: the category's own book
 
 	Offered  Count            `json:"offered"`
 	Accepted Count            `json:"accepted"`
 	Refused  map[string]Count `json:"refused,omitempty"` // by reason
 
 	Stored    map[string]Count `json:"stored,omitempty"` // by place, from what the places answered
-	Dropped   Count            `json:"dropped"`          // by an operator's order
+	Dropped   Count            `json:"dropped"`          // by an operator's order, or because a chain refused them and its route is lossy, or an optional route had no room
 	Withdrawn Count            `json:"withdrawn"`        // no place took them and the client was told so
 	Queued    Count            `json:"queued"`
 	InFlight  Count            `json:"in_flight"` // with the chain, or waiting for another attempt
@@ -63,17 +70,25 @@ func (b *Book) Check() error {
 	want := b.Accepted
 	want.add(refused)
 	if b.Offered != want {
-		errs = append(errs, fmt.Errorf("category %q: offered %v is not accepted %v + refused %v", b.Category, b.Offered, b.Accepted, refused))
+		errs = append(errs, fmt.Errorf("%s: offered %v is not accepted %v + refused %v", b.title(), b.Offered, b.Accepted, refused))
 	}
 	want = stored
 	for _, c := range []Count{b.Dropped, b.Withdrawn, b.Queued, b.InFlight, b.Unaccounted} {
 		want.add(c)
 	}
 	if b.Accepted != want {
-		errs = append(errs, fmt.Errorf("category %q: accepted %v is not stored %v + dropped %v + withdrawn %v + queued %v + in flight %v + unaccounted %v",
-			b.Category, b.Accepted, stored, b.Dropped, b.Withdrawn, b.Queued, b.InFlight, b.Unaccounted))
+		errs = append(errs, fmt.Errorf("%s: accepted %v is not stored %v + dropped %v + withdrawn %v + queued %v + in flight %v + unaccounted %v",
+			b.title(), b.Accepted, stored, b.Dropped, b.Withdrawn, b.Queued, b.InFlight, b.Unaccounted))
 	}
 	return errors.Join(errs...)
+}
+
+// title names the book in errors.
+func (b *Book) title() string {
+	if b.Lane == nil {
+		return fmt.Sprintf("category %q", b.Category)
+	}
+	return fmt.Sprintf("category %q %v", b.Category, b.Lane)
 }
 
 func sum(m map[string]Count) (total Count) {
@@ -122,12 +137,13 @@ const (
 	refusedUnrouted           // no rule, and the configuration refuses those
 	refusedStore              // its chain has just failed
 	refusedDeadLetters        // the dead letters' chain has just failed
+	refusedRate               // too many messages in this second
 	refusedWithCall           // another category of the same call was refused
 	reasons
 )
 
 var reasonNames = [reasons]string{
-	"stopping", "memory", "queue", "categories", "unrouted", "store", "dead-letters", "call",
+	"stopping", "memory", "queue", "categories", "unrouted", "store", "dead-letters", "rate", "call",
 }
 
 // ledger is the book of one category as it is written. Whoever holds the lock
@@ -138,13 +154,14 @@ type ledger struct {
 	inFlight         Count
 	refused          [reasons]Count
 	stored           []placeCount // a handful
-	writtenOff       []placeCount // of them, by an operator's order; dropped is their sum
-	dropped          Count
+	writtenOff       []placeCount // of them, by an operator's order
+	dropped          Count        // those, what lossy chains refused, and what was left out of optional routes
 	withdrawn        Count
 	unaccounted      Count
 	unknown          Count
 	retried, denied  int64
 	unrouted         int64
+	copies           int64 // of accepted: on further routes, so that they stand on the first one too
 }
 
 type placeCount struct {
@@ -172,9 +189,20 @@ func (l *ledger) cut(n Count) {
 	l.inFlight.add(n)
 }
 
+// leaveOut books messages that are taken elsewhere, and not here.
+func (l *ledger) leaveOut(n Count) {
+	l.accepted.add(n)
+	l.dropped.add(n)
+}
+
 func (l *ledger) withdraw(n Count) {
 	l.inFlight.sub(n)
 	l.withdrawn.add(n)
+}
+
+func (l *ledger) drop(n Count) {
+	l.inFlight.sub(n)
+	l.dropped.add(n)
 }
 
 // store books what places took of a batch: sent are the messages that are no
@@ -223,12 +251,20 @@ func (l *ledger) holds(place string) (n Count) {
 	return n
 }
 
-func (l *ledger) book(category string) Book {
+// book is the account as others see it; c: whose it is, nil: nobody's own.
+func (l *ledger) book(c *category) Book {
 	b := Book{
-		Category: catalog.Text(category), Offered: l.offered(), Accepted: l.accepted,
+		Offered: l.offered(), Accepted: l.accepted,
 		Dropped: l.dropped, Withdrawn: l.withdrawn, Queued: l.queued, InFlight: l.inFlight,
 		Unaccounted: l.unaccounted, Unknown: l.unknown,
 		Retried: l.retried, Denied: l.denied, Unrouted: l.unrouted,
+	}
+	if c != nil {
+		b.Category = catalog.Text(c.name)
+		if c.lane != own {
+			lane := c.lane
+			b.Lane = &lane
+		}
 	}
 	for why, n := range l.refused {
 		if n != (Count{}) {
@@ -267,11 +303,14 @@ func (l *ledger) fold(o *ledger, sign int64) {
 	l.retried += sign * o.retried
 	l.denied += sign * o.denied
 	l.unrouted += sign * o.unrouted
+	l.copies += sign * o.copies
 }
 
-// Books are the accounts of all categories.
+// Books are the accounts of all categories and their lanes. In the sums a
+// message counts once for each route that takes it.
 type Books struct {
-	// Categories by name in byte order. Each is a snapshot of one moment.
+	// Categories by name in byte order, the lanes of each behind it by route and
+	// part. Each is a snapshot of one moment.
 	Categories []Book `json:"categories"`
 	// Other holds what has no account of its own: categories forgotten after
 	// long silence, and names refused because there were too many.
@@ -282,12 +321,14 @@ type Books struct {
 // Books returns the accounts as they are now. Every one of them balances, and
 // so do the sums.
 func (a *Aggregator) Books() Books {
+	a.folding.RLock()
+	defer a.folding.RUnlock()
 	all, other := a.snapshot()
-	b := Books{Categories: make([]Book, 0, len(all)), Other: other.book("")}
+	b := Books{Categories: make([]Book, 0, len(all)), Other: other.book(nil)}
 	b.Total.add(&b.Other)
 	for _, c := range all {
 		c.mu.Lock()
-		book := c.book.book(c.name)
+		book := c.book.book(c)
 		c.mu.Unlock()
 		b.Categories = append(b.Categories, book)
 		b.Total.add(&book)
@@ -295,13 +336,14 @@ func (a *Aggregator) Books() Books {
 	return b
 }
 
-// snapshot returns the categories there are, by name, and the account of the
-// rest as of the same moment: a category that is folded into the rest later is
-// not counted twice.
+// snapshot returns the categories and lanes there are, in order, and the account
+// of the rest as of the same moment: a category that is folded into the rest
+// later is not counted twice. Needs folding until their books are read: a part
+// of a split is folded into another account of these.
 func (a *Aggregator) snapshot() ([]*category, ledger) {
 	a.mu.RLock()
 	all := make([]*category, 0, len(a.categories))
-	for _, c := range a.categories {
+	for c := range a.accounts() {
 		all = append(all, c)
 	}
 	var other ledger
@@ -309,26 +351,40 @@ func (a *Aggregator) snapshot() ([]*category, ledger) {
 	other.fold(&a.other, 1)
 	a.otherMu.Unlock()
 	a.mu.RUnlock()
-	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
+	sort.Slice(all, func(i, j int) bool { return all[i].before(all[j]) })
 	return all, other
 }
 
 // Dropped books that an operator wrote off messages which this start had
-// stored at a place. It reports false, and books nothing, where the account
-// holds less than that: then another start stored them.
+// stored at a place, at whichever lanes of the category hold them. It reports
+// false, and books nothing, where they hold less than that: then another start
+// stored them.
 func (a *Aggregator) Dropped(category, place string, n Count) bool {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
+	a.mu.Lock() // so that nobody else writes off between the look and the entry
+	defer a.mu.Unlock()
 	c := a.categories[category]
 	if c == nil {
 		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if held := c.book.holds(place); held.Messages < n.Messages || held.Bytes < n.Bytes {
+	var held Count
+	for one := range c.all() {
+		one.mu.Lock()
+		held.add(one.book.holds(place))
+		one.mu.Unlock()
+	}
+	if held.Messages < n.Messages || held.Bytes < n.Bytes {
 		return false
 	}
-	at(&c.book.writtenOff, place).add(n)
-	c.book.dropped.add(n)
+	for one := range c.all() {
+		one.mu.Lock()
+		held := one.book.holds(place)
+		part := Count{Messages: min(n.Messages, held.Messages), Bytes: min(n.Bytes, held.Bytes)}
+		if part != (Count{}) {
+			at(&one.book.writtenOff, place).add(part)
+			one.book.dropped.add(part)
+			n.sub(part)
+		}
+		one.mu.Unlock()
+	}
 	return true
 }

@@ -27,6 +27,44 @@ func TestEverySnapshotBalancesAndEveryOKIsStoredOnce(t *testing.T) {
 		h.opts.Rules = []Rule{h.rule("s*", AckStored, "n1"), h.rule("r*", AckReceived, "n2")}
 		h.made = func(p *place) { p.append = p.moody }
 	})
+	answers := h.load(t, func(i int) {
+		c := h.opts.Config
+		c.Rules = []Rule{h.rule("s*", AckStored, "n1"), h.rule("r*", AckReceived, fmt.Sprint("n", 2+i%2))}
+		if err := h.Reload(context.Background(), c); err != nil {
+			t.Error(err)
+		}
+	})
+	equal(t, "memory", h.memory.Load(), 0)
+	found := make(map[string]int)
+	stored := int64(0)
+	for _, places := range h.places {
+		for _, p := range places {
+			for _, m := range p.messages() {
+				found[p.category+":"+m]++
+				stored++
+			}
+		}
+	}
+	for _, k := range r.got {
+		for _, m := range k.messages {
+			found[k.Category+":"+m]++
+			stored++
+		}
+	}
+	equal(t, "stored in the books", sum(h.Books().Total.Stored).Messages, stored)
+	for e, answer := range answers {
+		if n := found[e]; n > 1 || (n == 0 && answer == thrift.OK) {
+			t.Errorf("%.40q was answered %d and is stored %d times", e, answer, n)
+		}
+	}
+	if len(found) == 0 || len(found) == len(answers) {
+		t.Errorf("%d of %d messages are stored: the test shows nothing", len(found), len(answers))
+	}
+}
+
+// load has clients send, a reader look at the books, and change called ten times
+// beside them, and then stops. It returns the answer to each entry.
+func (h *bench) load(t *testing.T, change func(i int)) map[string]thrift.Result {
 	var mu sync.Mutex
 	answers := make(map[string]thrift.Result)
 	quit := make(chan struct{})
@@ -58,44 +96,14 @@ func TestEverySnapshotBalancesAndEveryOKIsStoredOnce(t *testing.T) {
 		}
 	})
 	for i := range 10 {
-		c := h.opts.Config
-		c.Rules = []Rule{h.rule("s*", AckStored, "n1"), h.rule("r*", AckReceived, fmt.Sprint("n", 2+i%2))}
-		if err := h.Reload(context.Background(), c); err != nil {
-			t.Error(err)
-		}
+		change(i)
 	}
 	clients.Wait()
 	left, err := h.Stop(context.Background())
 	equal(t, "stop", fmt.Sprint(left, err), "0 <nil>")
 	close(quit)
 	reader.Wait()
-
-	equal(t, "memory", h.memory.Load(), 0)
-	found := make(map[string]int)
-	stored := int64(0)
-	for _, places := range h.places {
-		for _, p := range places {
-			for _, m := range p.messages() {
-				found[p.category+":"+m]++
-				stored++
-			}
-		}
-	}
-	for _, k := range r.got {
-		for _, m := range k.messages {
-			found[k.Category+":"+m]++
-			stored++
-		}
-	}
-	equal(t, "stored in the books", sum(h.Books().Total.Stored).Messages, stored)
-	for e, answer := range answers {
-		if n := found[e]; n > 1 || (n == 0 && answer == thrift.OK) {
-			t.Errorf("%.40q was answered %d and is stored %d times", e, answer, n)
-		}
-	}
-	if len(found) == 0 || len(found) == len(answers) {
-		t.Errorf("%d of %d messages are stored: the test shows nothing", len(found), len(answers))
-	}
+	return answers
 }
 
 // moody takes a batch, or half of it, or nothing, quickly or not.
@@ -134,7 +142,7 @@ type model struct {
 	pending                                       []string // accepted, not yet with a place or withdrawn
 }
 
-func size(m string) Count { return Count{1, int64(storedSize([]byte(m)))} }
+func size(m string) Count { return Count{1, int64(storedSize([]byte(m), false))} }
 
 // The books and the order of messages against a model, with the drivers moved
 // by hand, one attempt at a time.
@@ -172,7 +180,7 @@ func TestTheBooksAgreeWithAModel(t *testing.T) {
 func modelOptions(h *bench) Options {
 	o := Options{Log: nop}
 	o.Rules = []Rule{h.rule("s*", AckStored, "n1"), h.rule("r*", AckReceived, "n1")}
-	o.DeadLetters = Rule{Open: h.open("dead-letter")}
+	o.DeadLetters = h.rule("", "", "dead-letter")
 	o.Limits.Message, o.Limits.Memory, o.Limits.Queue, o.Limits.Categories = 50, 3000, 1000, 3
 	o.Timeouts.Ack, o.Timeouts.Write, o.Timeouts.Stop = 1, time.Second, time.Second // nobody waits
 	o.Queue.MaxBatch, o.Queue.BatchBytes, o.Queue.BatchWait = 100, 100, 1

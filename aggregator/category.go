@@ -26,8 +26,9 @@ const (
 	kinds
 )
 
-// A category is one name with its account and its queues. It outlives them: a
-// silent category loses its queues first and is forgotten much later.
+// A category is one name with its account and its queues, or one lane of it
+// with an account and a queue of its own. It outlives them: a silent category
+// loses its queues first and is forgotten much later.
 //
 // What every message needs comes first: with a thousand categories in a call
 // the lines of memory that each of them touches are the cost.
@@ -40,16 +41,22 @@ type category struct {
 
 	main, dead *queue // changed under Aggregator.mu (write) and mu; either is enough to read
 
-	slot int           // dense number, for tables by category; used again once it is forgotten
-	used time.Duration // since Aggregator.base; under mu
-	book ledger        // under mu
+	slot  int32         // dense number, for tables by category; used again once it is forgotten
+	fans  bool          // messages go to lanes too; changed with rule
+	exact bool          // Route.Exact of its lane; changed with rule
+	used  time.Duration // since Aggregator.base; under mu
+	book  ledger        // under mu
 
 	name string
 
 	// Changed under Aggregator.mu (write) and mu; either is enough to read.
 	rule *Rule // nil for refused
 	kind kind
-	live bool // has queues, or refuses and was heard of lately
+	live bool // has queues, or refuses or fans out and was heard of lately
+
+	lane   Lane               // own: a category as a whole
+	parent *category          // of a lane
+	lanes  map[Lane]*category // of a category; under Aggregator.mu
 }
 
 // room says whether one more category under this name may live now. Needs mu.
@@ -107,47 +114,52 @@ func (a *Aggregator) ensure(s *scratch, call *thrift.Call) (why reason, ok bool)
 		e := &call.Entries[i]
 		name := nameOf(e)
 		dead := len(name) == 0 || len(e.Message) > a.set.Load().maxMessage
-		if why, ok := a.enter(name, !dead, dead, s.since); !ok {
+		if why, ok := a.enter(name, own, !dead, dead, s.since); !ok {
 			return why, false
 		}
 	}
 	for i := range s.parts {
 		// By name: the category may have been forgotten since the survey.
 		if p := &s.parts[i]; p.c != nil {
-			if why, ok := a.enter([]byte(p.c.name), !p.good.empty(), !p.dead.empty(), s.since); !ok {
+			if why, ok := a.enter([]byte(p.c.name), p.c.lane, !p.good.empty(), !p.dead.empty(), s.since); !ok {
 				return why, false
 			}
+		}
+	}
+	for _, w := range s.wants { // their categories' parts came before
+		if why, ok := a.enter([]byte(w.c.name), w.lane, true, false, s.since); !ok {
+			return why, false
 		}
 	}
 	return 0, true
 }
 
-// enter makes sure that a category lives and has the queues asked for. Needs mu (write).
-func (a *Aggregator) enter(name []byte, good, dead bool, now time.Duration) (reason, bool) {
+// enter makes sure that a category, or a lane of one that there is, lives and
+// has the queues asked for. Needs mu (write).
+func (a *Aggregator) enter(name []byte, l Lane, good, dead bool, now time.Duration) (reason, bool) {
 	set := a.set.Load()
-	c := a.categories[string(name)]
+	c := a.account(string(name), l)
 	if c == nil || !c.live {
 		if why, ok := a.room(name); !ok {
 			return why, false
 		}
 	}
 	if c == nil {
-		c = &category{name: string(name), slot: a.newSlot(), used: now}
-		a.categories[c.name] = c
+		c = a.open(string(name), l, now)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.live {
-		c.kind, c.rule = set.classify(name)
+		c.follow(set.classify(name))
 		c.live, c.used = true, now
 		a.lives[c.kind]++
 	}
-	if good && c.main == nil && c.rule != nil {
-		c.main = a.newQueue(c, c.rule, set.roleOf(c.rule), a.chains.Add(1), now)
+	if route := c.rule.route(l); good && c.main == nil && route != nil {
+		c.main = a.newQueue(c, c.rule, route, set.roleOf(c.rule), a.chains.Add(1), now)
 		a.begin(c.main)
 	}
 	if dead && c.dead == nil {
-		c.dead = a.newQueue(c, &set.DeadLetters, deadLetters, a.chains.Add(1), now)
+		c.dead = a.newQueue(c, &set.DeadLetters, &set.DeadLetters.Routes[0], deadLetters, a.chains.Add(1), now)
 		a.begin(c.dead)
 	}
 	return 0, true
@@ -182,11 +194,13 @@ func (a *Aggregator) newSlot() int {
 // accounts alone.
 func (a *Aggregator) retire(now time.Time) {
 	var closed []*queue
+	a.folding.Lock()
+	defer a.folding.Unlock()
 	a.mu.Lock()
 	var dormant []*category
-	for _, c := range a.categories {
+	for c := range a.accounts() {
 		closed = append(closed, a.retireQueues(c, now.Sub(a.base))...)
-		if !c.live && c.bytes.Load() == 0 {
+		if !c.live && c.bytes.Load() == 0 && !c.pinned() {
 			dormant = append(dormant, c)
 		}
 	}
@@ -214,7 +228,7 @@ func (a *Aggregator) retireQueues(c *category, now time.Duration) (closed []*que
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, at := range []**queue{&c.main, &c.dead} {
-		if q := *at; q != nil && now-q.used >= a.idleAfter {
+		if q := *at; q != nil && now-q.used >= a.idleAfter && !q.eager.Load() && (q.busy == nil || !q.busy()) {
 			q.closing = true
 			closed = append(closed, q)
 			*at = nil
@@ -227,12 +241,25 @@ func (a *Aggregator) retireQueues(c *category, now time.Duration) (closed []*que
 	return closed
 }
 
-// forget moves the account of a dormant category into the rest. Needs mu (write).
+// forget moves the account of a dormant category into the rest, and that of a
+// part of a split into its route's, whose figures do not fall by it. Needs
+// folding and mu (write).
 func (a *Aggregator) forget(c *category) {
-	delete(a.categories, c.name)
-	a.freeSlots = append(a.freeSlots, c.slot)
+	head := c.head()
+	if c.parent == nil {
+		delete(a.categories, c.name)
+	} else {
+		delete(c.parent.lanes, c.lane)
+	}
+	a.freeSlots = append(a.freeSlots, int(c.slot))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if head != c {
+		head.mu.Lock()
+		defer head.mu.Unlock()
+		head.book.fold(&c.book, 1)
+		return
+	}
 	a.otherMu.Lock()
 	defer a.otherMu.Unlock()
 	a.other.fold(&c.book, 1)

@@ -33,6 +33,7 @@ type kept struct {
 type place struct {
 	name     string
 	category string
+	part     int
 	number   uint32
 
 	// append, if set, decides instead. It is called without the lock.
@@ -148,6 +149,13 @@ func (p *place) attempts() []kept {
 	return slices.Clone(p.tries)
 }
 
+// ticked is how often the place was told the time.
+func (p *place) ticked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.ticks)
+}
+
 func (p *place) isClosed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,11 +186,11 @@ type bench struct {
 
 // rule makes a rule whose chains are places of this name.
 func (h *bench) rule(match, ack, name string) Rule {
-	return Rule{Match: match, Ack: ack, Key: name, Open: h.open(name)}
+	return Rule{Match: match, Ack: ack, Routes: []Route{{Key: name, Open: h.open(name)}}}
 }
 
-func (h *bench) open(name string) func(string, uint32) (Chain, error) {
-	return func(category string, number uint32) (Chain, error) {
+func (h *bench) open(name string) func(string, int, uint32) (Chain, error) {
+	return func(category string, part int, number uint32) (Chain, error) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if h.opens != nil {
@@ -190,7 +198,7 @@ func (h *bench) open(name string) func(string, uint32) (Chain, error) {
 				return Chain{}, err
 			}
 		}
-		p := &place{name: name, category: category, number: number, next: 1}
+		p := &place{name: name, category: category, part: part, number: number, next: 1}
 		if h.made != nil {
 			h.made(p)
 		}
@@ -229,7 +237,7 @@ func start(t testing.TB, edit func(*bench)) *bench {
 	h := &bench{t: t, places: make(map[string][]*place)}
 	h.opts = Options{
 		Config: Config{
-			DeadLetters: Rule{Key: "dead", Open: h.open("dead-letter")},
+			DeadLetters: h.rule("", "", "dead-letter"),
 			Limits:      conf.Limits{Message: 1000, Memory: 1 << 20, Queue: 1 << 18, Categories: 8},
 			Timeouts:    conf.Timeouts{Ack: 10 * time.Second, Write: 2 * time.Second, Stop: 20 * time.Second},
 			Queue:       conf.Queue{MaxBatch: 4096, BatchBytes: 2048, BatchWait: 5 * time.Millisecond},
@@ -237,7 +245,7 @@ func start(t testing.TB, edit func(*bench)) *bench {
 		Log: zap.NewNop(),
 	}
 	h.opts.Rules = []Rule{h.rule("*", AckStored, "n1")}
-	kept := Rule{Key: "unrouted", Open: h.open("unrouted")}
+	kept := h.rule("", "", "unrouted")
 	h.opts.Unrouted = &kept
 	if edit != nil {
 		edit(h)
@@ -269,9 +277,9 @@ func (h *bench) finish() {
 	if n := h.memory.Load(); held == (Count{}) && n != 0 {
 		h.t.Errorf("%d bytes are reserved at the end", n)
 	}
-	for name, c := range h.categories {
+	for c := range h.accounts() {
 		if n := c.bytes.Load(); held == (Count{}) && n != 0 {
-			h.t.Errorf("%d bytes of %q are reserved at the end", n, name)
+			h.t.Errorf("%d bytes of %v are reserved at the end", n, c)
 		}
 	}
 	for name, places := range h.places {

@@ -1,6 +1,7 @@
 package aggregator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,7 +138,7 @@ func (d *driver) cut(drain bool) *batch {
 // boundary, by a delay that is the chain's own, and never back, whatever the
 // clock does.
 func (d *driver) at(now time.Time) catalog.Partition {
-	delay, period := catalog.EdgeDelay(d.q.number), d.q.rule.period()
+	delay, period := catalog.EdgeDelay(d.q.number), d.q.route.period()
 	switch {
 	case d.partition == "":
 		d.partition = period.At(now)
@@ -164,13 +165,21 @@ func (d *driver) put(ctx context.Context, b *batch) {
 		failpoint.Here("append.answered")
 		return
 	}
-	d.failed(err)
-	if d.q.stored {
+	drop := d.drops(ctx)
+	d.failed(err, drop)
+	switch {
+	case drop:
+		d.q.drop(b)
+	case d.q.stored:
 		d.q.withdraw(b)
-		return
+	default:
+		d.held = b
 	}
-	d.held = b
 }
+
+// drops says whether what the chain has refused is given up at once: by a lossy
+// route, and not because ctx, the time of a stop, was over.
+func (d *driver) drops(ctx context.Context) bool { return d.q.lossy && ctx.Err() == nil }
 
 // attempt hands b to the chain once and books what it took. After an error b
 // is what is left of it.
@@ -197,19 +206,14 @@ func (d *driver) attempt(ctx context.Context, b *batch) error {
 }
 
 func (d *driver) append(ctx context.Context, o *store.Batch) (*store.Batch, error) {
-	if d.chain.Store == nil {
-		chain, err := d.q.rule.Open(o.Category, o.Chain)
-		if err != nil {
-			return o, fmt.Errorf("open the chain: %w", err)
-		}
-		d.chain = chain
-		d.q.opens(chain)
+	if err := d.open(); err != nil {
+		return o, err
 	}
 	o.Taken = o.Taken[:0]
 	now := time.Now()
 	// The last place of a chain gets a write timeout of its own, however long
 	// the oldest waiter has waited: what it has begun is in doubt.
-	write := d.a.set.Load().Timeouts.Write
+	write := cmp.Or(d.q.route.Write, d.a.set.Load().Timeouts.Write)
 	if o.Since.IsZero() {
 		return d.chain.Store.Append(d.budget.until(ctx, now, now.Add(write+beyondWrite+write)), o)
 	}
@@ -220,6 +224,20 @@ func (d *driver) append(ctx context.Context, o *store.Batch) (*store.Batch, erro
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	return d.chain.Store.Append(ctx, o)
+}
+
+// open makes the chain, unless there is one.
+func (d *driver) open() error {
+	if d.chain.Store != nil {
+		return nil
+	}
+	chain, err := d.q.route.Open(d.q.c.name, d.q.c.lane.Part, d.q.number)
+	if err != nil {
+		return fmt.Errorf("open the chain: %w", err)
+	}
+	d.chain = chain
+	d.q.opens(chain)
+	return nil
 }
 
 // budgetSlack is how much longer than meant a batch may take that nobody waits for.
@@ -271,11 +289,13 @@ func backoff(failures int, first, last time.Duration) time.Duration {
 
 // failed notes that the chain did not take a batch. With ack stored, admission
 // refuses for a moment: clients that come back at once do not drive the chain
-// in a hot loop. With ack received the batch waits for its next attempt.
-func (d *driver) failed(err error) {
+// in a hot loop. With ack received the batch waits for its next attempt. Where it
+// was dropped the queue goes on: those clients do not come back.
+func (d *driver) failed(err error, dropped bool) {
 	d.failures++
 	hopeless := errors.Is(err, store.ErrBroken)
 	switch {
+	case dropped:
 	case hopeless:
 		d.stuck = true
 		d.q.until.Store(broken)
@@ -290,7 +310,7 @@ func (d *driver) failed(err error) {
 	if ok, left := d.a.lines.allow(time.Now()); ok {
 		d.a.log.Warn("a chain does not take a batch", zap.String("category", d.q.c.name),
 			zap.Uint32("chain", d.q.number), zap.Int("failures", d.failures),
-			zap.Bool("kept", !d.q.stored), zap.Bool("broken", hopeless),
+			zap.Bool("kept", !d.q.stored && !dropped), zap.Bool("broken", hopeless),
 			zap.Int("lines_left_out", left), zap.Error(err))
 	}
 }
@@ -313,10 +333,14 @@ func (d *driver) recovered() {
 // tell lets the chain do what is due.
 func (d *driver) tell(ctx context.Context) {
 	d.tick.Reset(tickEvery)
-	if d.chain.Store == nil {
-		return
+	var err error
+	if d.q.eager.Load() {
+		err = d.open()
+		d.q.fails(err)
 	}
-	err := d.chain.Store.Tick(ctx, d.a.now())
+	if d.chain.Store != nil {
+		err = d.chain.Store.Tick(ctx, d.a.now())
+	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}

@@ -158,10 +158,10 @@ func TestAChainThatBreaksTheContractIsNotBelieved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := New(Options{Config: Config{
-				Rules: []Rule{{Match: "*", Ack: AckStored, Open: func(string, uint32) (Chain, error) {
+				Rules: []Rule{{Match: "*", Ack: AckStored, Routes: []Route{{Open: func(string, int, uint32) (Chain, error) {
 					return Chain{Store: rude{func(b *store.Batch) (*store.Batch, error) { return c.append(&place{}, b) }}}, nil
-				}}},
-				DeadLetters: Rule{Open: func(string, uint32) (Chain, error) { return Chain{Store: rude{}}, nil }},
+				}}}}},
+				DeadLetters: Rule{Routes: []Route{{Open: func(string, int, uint32) (Chain, error) { return Chain{Store: rude{}}, nil }}}},
 				Limits:      conf.Limits{Message: 100, Memory: 1000, Queue: 1000, Categories: 1},
 				Timeouts:    conf.Timeouts{Ack: time.Second, Write: time.Second, Stop: time.Second},
 				Queue:       conf.Queue{MaxBatch: 100, BatchBytes: 100, BatchWait: 1},

@@ -7,9 +7,10 @@ import (
 	"twinscribe/thrift"
 )
 
-// storedSize is the size of a message as it is stored: with its one line feed.
-func storedSize(m []byte) int {
-	if len(m) > 0 && m[len(m)-1] == '\n' {
+// storedSize is the size of a message as it is stored: with its one line feed,
+// which exactly speaking is never its own.
+func storedSize(m []byte, exact bool) int {
+	if !exact && len(m) > 0 && m[len(m)-1] == '\n' {
 		return len(m)
 	}
 	return len(m) + 1
@@ -35,8 +36,10 @@ type filler struct {
 	s        *scratch
 	call     *thrift.Call
 	set      *settings
-	left     Count // of the part, not yet copied
-	overhead int64 // of the part, charged to the first batch that takes something
+	left     Count   // of the part, not yet copied
+	overhead int64   // of the part, charged to the first batch that takes something
+	next     []int32 // what links the lists; set by who makes the filler
+	skip     []int32 // leading bytes of each entry that are left out; nil: none
 
 	b    *batch
 	data []byte
@@ -64,12 +67,15 @@ func (f *filler) attach(b *batch) {
 // add copies the messages of a list. A batch ends at max_batch bytes, and at so
 // many messages that their offsets stay a fraction of them.
 func (f *filler) add(l list) {
-	entries, next := f.call.Entries, f.s.next
-	data, ends := f.data, f.ends
+	entries, next, skip := f.call.Entries, f.next, f.skip
+	data, ends, exact := f.data, f.ends, f.q.exact
 	for i := l.first; i >= 0; i = next[i] {
 		e := &entries[i]
 		m := e.Message
-		size := storedSize(m)
+		if skip != nil {
+			m = m[skip[i]:]
+		}
+		size := storedSize(m, exact)
 		at := len(data)
 		if at+size > cap(data) || at+size > f.set.maxBatch || len(ends) == cap(ends) || len(ends) >= f.set.batchMessages || f.q.role == deadLetters {
 			f.have(data, ends)

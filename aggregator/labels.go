@@ -3,6 +3,7 @@ package aggregator
 import (
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"sort"
 	"strconv"
 	"strings"
@@ -12,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// maxLabels is how many categories have figures of their own in the metrics.
-// The others share otherLabel.
+// maxLabels is how many categories have figures of their own in the metrics, a
+// further route of a category counting as one. The others share otherLabel.
 const (
 	maxLabels  = 100
 	otherLabel = "(other)"
@@ -22,24 +23,31 @@ const (
 // figures are what the metrics show under one label.
 type figures struct {
 	label string
-	c     *category // nil: what has no account of its own
+	c     *category // the head of a route; nil: what has no account of its own
 	live  bool
 	bytes int64
 	ledger
 }
 
-// figures returns the rest first, then every category.
+// figures returns the rest first, then every category, with one more for each
+// further route. The parts of a split are told apart by the status alone: there
+// may be thousands.
 func (a *Aggregator) figures() []figures {
+	a.folding.RLock()
+	defer a.folding.RUnlock()
 	all, other := a.snapshot()
 	f := make([]figures, 1, len(all)+1)
 	f[0].ledger = other
-	for _, c := range all {
-		one := figures{c: c, bytes: c.bytes.Load()}
+	for _, c := range all { // a head comes before the parts of its route
+		if c.lane.Part == Whole {
+			f = append(f, figures{c: c})
+		}
+		one := &f[len(f)-1]
+		one.bytes += c.bytes.Load()
 		c.mu.Lock()
-		one.live = c.live
+		one.live = one.live || c.live
 		one.fold(&c.book, 1)
 		c.mu.Unlock()
-		f = append(f, one)
 	}
 	return f
 }
@@ -85,7 +93,7 @@ func (l *labels) share(all []figures) []figures {
 		now := &ledger{}
 		now.fold(&f.ledger, 1)
 		l.shown[f.c] = now
-		f.label = labelOf(f.c.name)
+		f.label = labelOf(f.c.name, f.c.lane.Route)
 		shown = append(shown, *f)
 	}
 	shown[0] = other
@@ -133,16 +141,26 @@ func (l *labels) giveOut(all []figures, first bool) {
 	}
 }
 
-// labelOf makes a label of a name: valid text, of bounded length, another one
-// for every name, and never otherLabel.
-func labelOf(name string) string {
+// ofRoute is how the label of a further route ends.
+var ofRoute = regexp.MustCompile(`\[[0-9]+\]$`)
+
+// Label is how metrics call a category: valid text, of bounded length, another
+// one for each.
+func Label(category string) string { return labelOf(category, 0) }
+
+// labelOf makes a label of a name and the number of a route, "web" and "web[1]":
+// valid text, of bounded length, another one for each, and never otherLabel.
+func labelOf(name string, route int) string {
+	if route > 0 {
+		return fmt.Sprintf("%s[%d]", labelOf(name, 0), route)
+	}
 	const longest = 200
 	if len(name) > longest {
 		h := fnv.New128a()
 		h.Write([]byte(name)) // a hash never fails
 		return strconv.Quote(fmt.Sprintf("%s...%x", name[:longest], h.Sum(nil)))
 	}
-	if name == "" || name == otherLabel || strings.HasPrefix(name, `"`) || !utf8.ValidString(name) {
+	if name == "" || name == otherLabel || strings.HasPrefix(name, `"`) || ofRoute.MatchString(name) || !utf8.ValidString(name) {
 		return strconv.Quote(name)
 	}
 	return name

@@ -42,21 +42,25 @@ func (a *Aggregator) Log(ctx context.Context, call *thrift.Call) thrift.Result {
 
 // scratch is the working memory of one call, used again by later ones.
 type scratch struct {
-	now      time.Time     // the one reading of the clock, for intervals
-	since    time.Duration // the same, since Aggregator.base
-	wall     time.Time     // the same for arrival times
-	set      *settings     // as they are while the call is copied
-	parts    []part
-	nobody   int32    // part of the names that no category has yet; -1: none
-	next     []int32  // by entry: the next one of its list; -1: none
-	index    []uint32 // by entry: its number within its category; with batch ids only
-	missing  []int32  // entries whose name no category has yet
-	seen     []mark   // by category slot: its part in this call
-	call     uint32   // tells marks of this call from older ones
-	waits    []wait
-	nudges   []nudged
-	received bool // a part was acknowledged by being in memory
-	timer    *time.Timer
+	now       time.Time     // the one reading of the clock, for intervals
+	since     time.Duration // the same, since Aggregator.base
+	wall      time.Time     // the same for arrival times
+	set       *settings     // as they are while the call is copied
+	parts     []part
+	fans      bool   // one of them has lanes
+	wants     []want // lanes that have no account yet
+	divided   int    // divisions in use
+	divisions []division
+	nobody    int32    // part of the names that no category has yet; -1: none
+	next      []int32  // by entry: the next one of its list; -1: none
+	index     []uint32 // by entry: its number within its category; with batch ids only
+	missing   []int32  // entries whose name no category has yet
+	seen      []mark   // by category slot: its part in this call
+	call      uint32   // tells marks of this call from older ones
+	waits     []wait
+	nudges    []nudged
+	received  bool // a part was acknowledged by being in memory
+	timer     *time.Timer
 }
 
 type mark struct {
@@ -69,12 +73,20 @@ type part struct {
 	c          *category // nil: names that no category has yet
 	good, dead list
 	entries    uint32
+	exact      bool
+	via        uint8 // what links the good ones: 0 scratch.next, n the division n-1
+	out        bool  // the good ones are left out: other routes take them
 }
 
 // charge is what the part costs of the limits in bytes.
-func (p *part) charge() int64 { return p.good.charge() + p.dead.charge() }
+func (p *part) charge() int64 {
+	if p.out {
+		return p.dead.charge()
+	}
+	return p.good.charge() + p.dead.charge()
+}
 
-// A list is a chain of entries through scratch.next.
+// A list is a chain of entries through scratch.next, or through a division's.
 type list struct {
 	first, last int32 // -1 where it is empty
 	size        Count
@@ -134,7 +146,11 @@ func (a *Aggregator) putScratch(s *scratch) {
 	clear(s.waits)
 	clear(s.nudges)
 	s.parts, s.waits, s.nudges, s.missing = s.parts[:0], s.waits[:0], s.nudges[:0], s.missing[:0]
-	s.received = false
+	s.received, s.divided = false, 0
+	if s.fans {
+		clear(s.wants)
+		s.wants, s.fans = s.wants[:0], false
+	}
 	a.scratches.Put(s)
 }
 
@@ -152,9 +168,9 @@ func (a *Aggregator) admit(s *scratch, call *thrift.Call) bool {
 func (a *Aggregator) enqueue(s *scratch, call *thrift.Call) bool {
 	a.gate.RLock()
 	defer a.gate.RUnlock()
-	const rounds = 3 // survey, make what is missing, survey again; once more if it was retired in between
+	const rounds = 4 // survey, make the categories, survey, make their lanes, survey; once more if something was retired in between
 	for round := 1; ; round++ {
-		lacking, ok := a.survey(s, call, round == rounds)
+		lacking, ok := a.survey(s, call, round == 1, round == rounds)
 		if !ok {
 			return false
 		}
@@ -216,16 +232,19 @@ func (s *scratch) put(call *thrift.Call, p *part) {
 	c.used = s.since
 	// The queues as they are now: the gate holds off a reload, and nobody
 	// retires a queue while bytes are reserved.
-	if !p.good.empty() {
+	if !p.good.empty() && !p.out {
 		c.book.accept(p.good.size)
-		s.nudge(c.main, c.main.push(s, call, p.good))
+		s.nudge(c.main, c.main.push(s, call, p.good, p.via))
 		if c.main.role == unroutedMessages {
 			c.book.unrouted += p.good.size.Messages
+		}
+		if c.main.copies {
+			c.book.copies += p.good.size.Messages
 		}
 	}
 	if !p.dead.empty() {
 		c.book.accept(p.dead.size)
-		s.nudge(c.dead, c.dead.push(s, call, p.dead))
+		s.nudge(c.dead, c.dead.push(s, call, p.dead, 0))
 	}
 }
 
@@ -238,13 +257,19 @@ func (s *scratch) nudge(q *queue, how nudge) {
 
 // survey sorts the call's entries by category and reserves memory for all of
 // them. lacking=true: categories or queues must be made first. ok=false: the
-// call was refused and booked. With final, what lacks is a refusal.
-func (a *Aggregator) survey(s *scratch, call *thrift.Call, final bool) (lacking, ok bool) {
+// call was refused and booked. The first survey of a call counts it against the
+// rate; in the final one, what lacks is a refusal.
+func (a *Aggregator) survey(s *scratch, call *thrift.Call, first, final bool) (lacking, ok bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	a.sort(s, call)
 	if a.halted {
 		a.refuse(s, refusedStopping, -1)
+		return false, false
+	}
+	if limit := a.set.Load().Limits.MessagesPerSecond; limit > 0 && first && !a.rate.take(s.wall, len(call.Entries), limit) {
+		a.refuse(s, refusedRate, -1)
+		a.calls.deniedForRate.Add(1)
 		return false, false
 	}
 	lacking, why, culprit := a.lacks(s, call)
@@ -275,11 +300,18 @@ func (a *Aggregator) sort(s *scratch, call *thrift.Call) {
 	longest := a.set.Load().maxMessage
 	for i := 0; i < len(call.Entries); {
 		e := &call.Entries[i]
-		at := a.partOf(s, nameOf(e))
-		if s.parts[at].c == nil {
+		var at int32
+		if c := a.categories[string(nameOf(e))]; c != nil {
+			at = a.partOf(s, c)
+		} else {
+			at = s.nobodysPart()
 			s.missing = append(s.missing, int32(i))
 		}
 		i = s.run(call, i, &s.parts[at], longest)
+	}
+	if s.fans {
+		s.wants = s.wants[:0]
+		a.fan(s, call)
 	}
 }
 
@@ -287,7 +319,7 @@ func (a *Aggregator) sort(s *scratch, call *thrift.Call) {
 // returns the number of the next one.
 func (s *scratch) run(call *thrift.Call, i int, p *part, longest int) int {
 	name, blank, first := call.Entries[i].Category, len(nameOf(&call.Entries[i])) == 0, i
-	good := p.good
+	good, exact := p.good, p.exact
 	for ; i < len(call.Entries); i++ {
 		e := &call.Entries[i]
 		if i > first && !same(e.Category, name) {
@@ -298,13 +330,13 @@ func (s *scratch) run(call *thrift.Call, i int, p *part, longest int) int {
 			p.entries++
 		}
 		if blank || len(e.Message) > longest {
-			s.link(&p.dead, i, e)
+			p.dead.link(s.next, int32(i), storedSize(e.Message, false))
 			if p.c == nil && i > first {
 				s.missing = append(s.missing, int32(i)) // it needs a queue for dead letters too
 			}
 			continue
 		}
-		s.link(&good, i, e)
+		good.link(s.next, int32(i), storedSize(e.Message, exact))
 	}
 	p.good = good
 	return i
@@ -326,29 +358,30 @@ func same(a, b []byte) bool {
 	return bytes.Equal(a, b)
 }
 
-// link puts an entry at the end of a list.
-func (s *scratch) link(l *list, i int, e *thrift.Entry) {
+// link puts an entry, of so many bytes as it is stored, at the end of a list.
+func (l *list) link(next []int32, i int32, size int) {
 	if l.last < 0 {
-		l.first = int32(i)
+		l.first = i
 	} else {
-		s.next[l.last] = int32(i)
+		next[l.last] = i
 	}
-	s.next[i] = -1
-	l.last = int32(i)
+	next[i] = -1
+	l.last = i
 	l.size.Messages++
-	l.size.Bytes += int64(storedSize(e.Message))
+	l.size.Bytes += int64(size)
 }
 
-// partOf returns the number of the part for a name.
-func (a *Aggregator) partOf(s *scratch, name []byte) int32 {
-	c := a.categories[string(name)]
-	if c == nil {
-		if s.nobody < 0 {
-			s.nobody = s.newPart(nil)
-		}
-		return s.nobody
+// nobodysPart returns the number of the part of names that no category has yet.
+func (s *scratch) nobodysPart() int32 {
+	if s.nobody < 0 {
+		s.nobody = s.newPart(nil)
 	}
-	if c.slot >= len(s.seen) {
+	return s.nobody
+}
+
+// partOf returns the number of the part of a category or lane.
+func (a *Aggregator) partOf(s *scratch, c *category) int32 {
+	if int(c.slot) >= len(s.seen) {
 		s.seen = append(s.seen, make([]mark, a.slots-len(s.seen))...)
 	}
 	m := &s.seen[c.slot]
@@ -359,6 +392,11 @@ func (a *Aggregator) partOf(s *scratch, name []byte) int32 {
 }
 
 func (s *scratch) newPart(c *category) int32 {
-	s.parts = append(s.parts, part{c: c, good: noEntries, dead: noEntries})
+	p := part{c: c, good: noEntries, dead: noEntries}
+	if c != nil {
+		p.exact = c.exact
+		s.fans = s.fans || c.fans
+	}
+	s.parts = append(s.parts, p)
 	return int32(len(s.parts) - 1)
 }

@@ -56,10 +56,10 @@ func TestAMissingMessageIsAnEmptyOne(t *testing.T) {
 }
 
 func TestRulesAreFoundAsScribeFindsThem(t *testing.T) {
-	open := func(string, uint32) (Chain, error) { return Chain{}, nil }
+	open := func(string, int, uint32) (Chain, error) { return Chain{}, nil }
 	var rules []Rule
 	for i, match := range []string{"web", "foobar*", "foo*", "foo", "*", "web", "*", "a!*", "a*", "x*y"} {
-		rules = append(rules, Rule{Match: match, Ack: AckStored, Key: fmt.Sprint(i), Open: open})
+		rules = append(rules, Rule{Match: match, Ack: AckStored, Routes: []Route{{Key: fmt.Sprint(i), Open: open}}})
 	}
 	r, err := newRouter(rules)
 	if err != nil {
@@ -81,7 +81,7 @@ func TestRulesAreFoundAsScribeFindsThem(t *testing.T) {
 		{"x1y", "4", false},
 	} {
 		rule, exact := r.find([]byte(c.category))
-		if rule == nil || rule.Key != c.key || exact != c.exact {
+		if rule == nil || rule.Routes[0].Key != c.key || exact != c.exact {
 			t.Errorf("%q: rule %+v exact %v, want %s %v", c.category, rule, exact, c.key, c.exact)
 		}
 	}
@@ -273,22 +273,30 @@ func TestSendersOfABatchAreDistinctAndSharedByBatches(t *testing.T) {
 }
 
 func TestNewSaysAllThatIsWrongWithAConfiguration(t *testing.T) {
+	open := func(string, int, uint32) (Chain, error) { return Chain{}, nil }
+	of := func([]byte) (int, int) { return 0, 0 }
 	_, err := New(Options{Config: Config{
 		Rules: []Rule{
-			{Match: "", Ack: AckStored, Open: func(string, uint32) (Chain, error) { return Chain{}, nil }},
-			{Match: "web", Ack: "perhaps", Open: func(string, uint32) (Chain, error) { return Chain{}, nil }},
-			{Match: "api", Ack: AckStored, Period: "week", Open: func(string, uint32) (Chain, error) { return Chain{}, nil }},
-			{Match: "x", Ack: AckStored},
+			{Match: "", Ack: AckStored, Routes: []Route{{Open: open}}},
+			{Match: "web", Ack: "perhaps", Routes: []Route{{Open: open}}},
+			{Match: "api", Ack: AckStored, Routes: []Route{{Open: open}, {Period: "week", Open: open}}},
+			{Match: "x", Ack: AckStored, Routes: []Route{{}}},
+			{Match: "y", Ack: AckStored},
+			{Match: "z", Ack: AckStored, Routes: []Route{{Open: open, Split: &Split{Parts: 3}}, {Open: open, Split: &Split{Of: of}}}},
+			{Match: "many", Ack: AckStored, Routes: make([]Route, maxRoutes+1)},
 		},
-		Unrouted: &Rule{},
-		Queue:    conf.Queue{MaxBatch: 1 << 31},
+		DeadLetters: Rule{Routes: []Route{{Open: open, Split: &Split{Parts: 2, Of: of}}}},
+		Unrouted:    &Rule{},
+		Queue:       conf.Queue{MaxBatch: 1 << 31},
 	}, Log: nop})
 	if err == nil {
 		t.Fatal("it was taken")
 	}
 	for _, want := range []string{
-		"rule 1: empty match", `rule 2 ("web"): ack "perhaps"`, `rule 3 ("api"): period "week"`, `rule 4 ("x"): no way to open`,
-		"dead letters: no way to open", "unrouted: no way to open", "limits.memory: want more than 0", "queue.max_batch and limits.message: want at most",
+		"rule 1: empty match", `rule 2 ("web"): ack "perhaps"`, `rule 3 ("api"): route 1: period "week"`, `rule 4 ("x"): route 0: no way to open`,
+		`rule 5 ("y"): no route`, `rule 6 ("z"): route 0: split: no way to divide`, "route 1: split into 0 parts: want 1 to 65536",
+		`rule 7 ("many"): 65 routes: want at most 64`,
+		"dead letters: want one route that is not split", "unrouted: no route", "limits.memory: want more than 0", "queue.max_batch and limits.message: want at most",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)

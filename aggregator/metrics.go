@@ -71,7 +71,7 @@ var (
 	withdrawnMessages   = counter("withdrawn_messages_total", "Messages that no place took; their clients were told so.", "category")
 	unknownMessages     = counter("unknown_messages_total", "Messages answered TRY_LATER by the clock; they may be stored.", "category")
 	retriedMessages     = counter("retried_messages_total", "Messages times attempts of their chain that failed.", "category")
-	droppedMessages     = counter("dropped_messages_total", "Messages written off by an operator.", "category")
+	droppedMessages     = counter("dropped_messages_total", "Messages written off by an operator, or refused by the chain of a lossy route, or left out of an optional one that is full.", "category")
 	unaccountedMessages = gauge("unaccounted_messages", "Messages that a chain took without saying where: a fault of the program if not 0.", "category")
 	queueBytes          = gauge("queue_bytes", "Bytes that a category's queues hold, overhead included.", "category")
 	memoryBytes         = gauge("memory_bytes", "Bytes that all queues hold, overhead included.")

@@ -1,6 +1,7 @@
 package aggregator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -185,7 +186,7 @@ func TestEveryNameHasALabelOfItsOwn(t *testing.T) {
 	names := []string{"web", "", `""`, "(other)", `"(other)"`, "\xff", `"\xff"`, "\ufffd", long, long + "2", long[:200], "a b", "a\nb", "ü"}
 	seen := make(map[string]string)
 	for _, name := range names {
-		label := labelOf(name)
+		label := labelOf(name, 0)
 		if was, ok := seen[label]; ok {
 			t.Errorf("%q and %q share the label %q", was, name, label)
 		}
@@ -218,5 +219,28 @@ func TestScribesCountersAndTheRestOfFb303(t *testing.T) {
 		equal(t, "since", h.AliveSince(), time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix())
 		status, text := h.Status()
 		equal(t, "status", fmt.Sprint(status, text), fmt.Sprint(thrift.Alive, ""))
+	})
+}
+
+func TestWhatIsWrongBesideTheChainsStandsFirstInTheStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		beside := ""
+		h := start(t, func(h *bench) {
+			h.opts.Problem = func() string { return beside }
+			h.made = func(p *place) {
+				if p.name == "dead-letter" {
+					p.append = failing(errors.New("the buffer: full"))
+				}
+			}
+		})
+		said := func() string { status, text := h.Status(); return fmt.Sprint(status, text) }
+		h.must(thrift.OK, "web:x")
+		equal(t, "well", said(), fmt.Sprint(thrift.Alive, ""))
+		beside = "the reload was refused"
+		equal(t, "beside the chains", said(), fmt.Sprint(thrift.Warning, beside))
+		h.must(thrift.TryLater, ":blank")
+		equal(t, "both", said(), fmt.Sprint(thrift.Warning, beside+" (and 1 more)"))
+		beside = ""
+		equal(t, "the chain", said(), fmt.Sprint(thrift.Warning, `category "": the buffer: full`))
 	})
 }

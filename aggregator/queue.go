@@ -51,7 +51,7 @@ type batch struct {
 	done   chan struct{}  // closed when it is settled; nil with ack received
 	began  time.Time      // arrival of its first message
 	total  int            // messages it was cut with
-	stored int            // of them, known before done is closed
+	stored int            // of them, or dropped by a lossy route; known before done is closed
 	taken1 [1]store.Taken // room for the usual answer
 }
 
@@ -100,12 +100,16 @@ type queue struct {
 	used       time.Duration // since Aggregator.base
 
 	stored bool // ack level of its waiters
+	exact  bool // every message gets a line feed, also one that has its own
+	lossy  bool // what the chain refuses is dropped
+	copies bool // its messages are on the first route too
 	role   role
 	listed atomic.Bool // ack received: the clock wakes the driver; set under c.mu
 
 	a      *Aggregator
 	c      *category
 	rule   *Rule
+	route  *Route // of the rule
 	number uint32 // of its chain
 	opened Chain  // by a reload; otherwise the driver opens it
 
@@ -115,21 +119,31 @@ type queue struct {
 	// again asks the driver of a broken chain for another attempt.
 	again atomic.Bool
 
+	// eager has the driver open the chain though no message comes, until it is
+	// open. It becomes true under c.mu, and only before that.
+	eager atomic.Bool
+
 	// Under c.mu.
 	flying     time.Time // arrival of the first message in flight; zero: nothing is
 	closing    bool
-	lastBytes  int // sizes of the batch that was cut last, as a guess for the next
+	open       bool // it has a chain
+	lastBytes  int  // sizes of the batch that was cut last, as a guess for the next
 	lastCount  int
 	producer   string // of the last batch id; kept so that equal ones share it
 	fault      string // what fails now; empty: nothing
 	faultSince time.Time
 	active     func() string
+	problem    func() string
+	busy       func() bool
 }
 
-func (a *Aggregator) newQueue(c *category, rule *Rule, r role, number uint32, now time.Duration) *queue {
+func (a *Aggregator) newQueue(c *category, rule *Rule, route *Route, r role, number uint32, now time.Duration) *queue {
 	q := &queue{
-		a: a, c: c, rule: rule, role: r, used: now,
+		a: a, c: c, rule: rule, route: route, role: r, used: now,
 		stored: r != messages || rule.Ack == AckStored,
+		exact:  r != deadLetters && route.Exact,
+		lossy:  r == messages && route.Lossy,
+		copies: c.lane.Route > 0,
 		number: number,
 		wake:   make(chan struct{}, 1),
 	}
@@ -146,10 +160,11 @@ func (q *queue) signal() {
 
 // push copies a part's messages into the queue's batches and says how the
 // driver has to be told. Needs c.mu.
-func (q *queue) push(s *scratch, call *thrift.Call, l list) nudge {
+func (q *queue) push(s *scratch, call *thrift.Call, l list, via uint8) nudge {
 	empty, before := q.head == nil, q.pending
-	if l.first != l.last || !q.append(s, call, l) {
+	if l.first != l.last || !q.append(s, call, l, via) {
 		f := newFiller(q, s, call, l)
+		f.next, f.skip = s.of(via)
 		f.add(l)
 		f.flush()
 	}
@@ -170,7 +185,7 @@ func (q *queue) push(s *scratch, call *thrift.Call, l list) nudge {
 
 // append copies a single message where that needs nothing new, and reports
 // whether it has. A filler is worth its making for more than one. Needs c.mu.
-func (q *queue) append(s *scratch, call *thrift.Call, l list) bool {
+func (q *queue) append(s *scratch, call *thrift.Call, l list, via uint8) bool {
 	b, size := q.tail, int(l.size.Bytes)
 	if b == nil || call.Batch != nil || q.role == deadLetters {
 		return false
@@ -180,6 +195,9 @@ func (q *queue) append(s *scratch, call *thrift.Call, l list) bool {
 		return false
 	}
 	m := call.Entries[l.first].Message
+	if via > 0 {
+		m = m[s.divisions[via-1].skip[l.first]:]
+	}
 	b.data = b.data[:at+size]
 	copy(b.data[at:], m)
 	b.data[at+size-1] = '\n'

@@ -10,9 +10,10 @@ import (
 
 // Reload replaces the configuration. Everything new is checked and built first;
 // an error means that nothing has changed. A category whose rule is the same
-// keeps its queue and its chain. Where it is another one, new messages go to
-// the new chain from the next call on, what is queued goes to the old one, which
-// is then closed in the background. The books go on.
+// keeps its queue and its chain, and so does each lane whose route is. Where it
+// is another one, new messages go to the new chain from the next call on, what
+// is queued goes to the old one, which is then closed in the background. The
+// books go on.
 func (a *Aggregator) Reload(ctx context.Context, c Config) error {
 	set, err := newSettings(c)
 	if err != nil {
@@ -50,24 +51,24 @@ type builtChain struct {
 // build opens the chains that live queues need under new settings.
 func (a *Aggregator) build(set *settings) (map[berth]builtChain, error) {
 	a.mu.RLock()
-	needs := make(map[berth]*Rule)
-	for _, c := range a.categories {
+	needs := make(map[berth]*Route)
+	for c := range a.accounts() {
 		_, rule := set.classify([]byte(c.name))
-		if c.main != nil && rule != nil && !c.main.keeps(set, rule) {
-			needs[berth{c, false}] = rule
+		if route := rule.route(c.lane); c.main != nil && route != nil && !c.main.keeps(set, rule) {
+			needs[berth{c, false}] = route
 		}
 		if c.dead != nil && !c.dead.keeps(set, &set.DeadLetters) {
-			needs[berth{c, true}] = &set.DeadLetters
+			needs[berth{c, true}] = &set.DeadLetters.Routes[0]
 		}
 	}
 	a.mu.RUnlock()
 
 	built := make(map[berth]builtChain, len(needs))
-	for at, rule := range needs {
+	for at, route := range needs {
 		number := a.chains.Add(1)
-		chain, err := rule.Open(at.c.name, number)
+		chain, err := route.Open(at.c.name, at.c.lane.Part, number)
 		if err != nil {
-			return built, fmt.Errorf("category %q: open its chain: %w", at.c.name, err)
+			return built, fmt.Errorf("%v: open its chain: %w", at.c, err)
 		}
 		built[at] = builtChain{chain, number}
 	}
@@ -76,7 +77,8 @@ func (a *Aggregator) build(set *settings) (map[berth]builtChain, error) {
 
 // keeps says whether the queue goes on under a rule of new settings.
 func (q *queue) keeps(set *settings, rule *Rule) bool {
-	return q.role == set.roleOf(rule) && q.rule.same(rule)
+	route := rule.route(q.c.lane)
+	return route != nil && q.role == set.roleOf(rule) && q.rule.Ack == rule.Ack && q.route.same(route)
 }
 
 func (s *settings) roleOf(rule *Rule) role {
@@ -102,9 +104,9 @@ func (a *Aggregator) swap(set *settings, built map[berth]builtChain) error {
 	}
 	a.use(set)
 	a.lives = [kinds]int{}
-	for _, c := range a.categories {
+	for c := range a.accounts() {
 		c.mu.Lock()
-		c.kind, c.rule = set.classify([]byte(c.name))
+		c.follow(set.classify([]byte(c.name)))
 		for _, at := range []berth{{c, false}, {c, true}} {
 			old, now := a.reseat(set, at, built)
 			if old != nil && old != now {
@@ -113,7 +115,7 @@ func (a *Aggregator) swap(set *settings, built map[berth]builtChain) error {
 				kept = append(kept, now)
 			}
 		}
-		c.live = c.main != nil || c.dead != nil || (c.live && c.kind == refused)
+		c.live = c.main != nil || c.dead != nil || (c.live && c.lane == own && (c.kind == refused || c.fans))
 		if c.live {
 			a.lives[c.kind]++
 		}
@@ -148,15 +150,16 @@ func (a *Aggregator) reseat(set *settings, at berth, built map[berth]builtChain)
 		seat, rule = &at.c.dead, &set.DeadLetters
 	}
 	old = *seat
-	if old == nil || (rule != nil && old.keeps(set, rule)) {
+	if old == nil || old.keeps(set, rule) {
 		return old, old
 	}
 	old.closing = true
 	*seat = nil
-	if b, ok := built[at]; ok && rule != nil {
+	if b, ok := built[at]; ok {
 		delete(built, at)
-		q := a.newQueue(at.c, rule, set.roleOf(rule), b.number, old.used)
-		q.opened, q.active = b.Chain, b.Active
+		q := a.newQueue(at.c, rule, rule.route(at.c.lane), set.roleOf(rule), b.number, old.used)
+		q.opened, q.open = b.Chain, true
+		q.active, q.problem, q.busy = b.Active, b.Problem, b.Busy
 		a.begin(q)
 		*seat = q
 	}

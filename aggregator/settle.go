@@ -65,7 +65,7 @@ func (q *queue) took(b *batch, sent Count, taken []store.Taken, failed bool) {
 		q.flying = time.Time{}
 	}
 	q.unsettled.sub(sent)
-	if failed && !q.stored {
+	if failed && !q.stored && !q.lossy {
 		q.c.book.retried += b.size().Messages
 	}
 }
@@ -75,6 +75,19 @@ func (q *queue) withdraw(b *batch) {
 	left := b.size()
 	q.c.mu.Lock()
 	q.c.book.withdraw(left)
+	q.flying = time.Time{}
+	q.unsettled.sub(left)
+	q.c.mu.Unlock()
+	q.settle(b)
+}
+
+// drop gives up what is left of b, as a lossy route says: its clients hear OK all
+// the same, and the books call it dropped.
+func (q *queue) drop(b *batch) {
+	left := b.size()
+	b.stored = b.total // what waiters go by
+	q.c.mu.Lock()
+	q.c.book.drop(left)
 	q.flying = time.Time{}
 	q.unsettled.sub(left)
 	q.c.mu.Unlock()
@@ -115,5 +128,7 @@ func (q *queue) fails(err error) {
 func (q *queue) opens(c Chain) {
 	q.c.mu.Lock()
 	defer q.c.mu.Unlock()
-	q.active = c.Active
+	q.active, q.problem, q.busy = c.Active, c.Problem, c.Busy
+	q.open = true
+	q.eager.Store(false)
 }

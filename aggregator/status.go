@@ -20,7 +20,7 @@ type Status struct {
 	Calls         Calls            `json:"calls"`
 	Total         Book             `json:"total"`
 	Other         Book             `json:"other"`
-	Categories    []CategoryStatus `json:"categories"` // by name in byte order
+	Categories    []CategoryStatus `json:"categories"` // in the order of Books
 }
 
 // Calls counts Log calls by their end. All but OK were answered TRY_LATER.
@@ -32,7 +32,8 @@ type Calls struct {
 	Unknown   int64 `json:"unknown"`   // the time was over
 }
 
-// A CategoryStatus is one category: its book and what its queues do.
+// A CategoryStatus is one category, or one lane of it: its book and what its
+// queues do.
 type CategoryStatus struct {
 	Book
 	QueueBytes int64         `json:"queue_bytes"` // overhead included
@@ -49,6 +50,7 @@ type QueueStatus struct {
 	Messages    int64  `json:"messages"`         // not settled
 	Active      string `json:"active,omitempty"` // place that is written to
 	Fault       string `json:"fault,omitempty"`
+	Problem     string `json:"problem,omitempty"`      // though batches are taken
 	FaultMillis int64  `json:"fault_millis,omitempty"` // for how long
 	Closing     bool   `json:"closing,omitempty"`      // it drains, and another one has taken over or none is needed
 }
@@ -57,11 +59,13 @@ var roleNames = [...]string{messages: "messages", unroutedMessages: "unrouted", 
 
 // Snapshot returns the whole state. Each category is a snapshot of one moment.
 func (a *Aggregator) Snapshot() Status {
+	a.folding.RLock()
+	defer a.folding.RUnlock()
 	all, other := a.snapshot()
 	set := a.set.Load()
 	s := Status{
 		AliveSince: a.since, MemoryBytes: a.memory.Load(), MemoryLimit: int64(set.Limits.Memory),
-		LiveLimit: set.Limits.Categories, Calls: a.calls.read(), Other: other.book(""),
+		LiveLimit: set.Limits.Categories, Calls: a.calls.read(), Other: other.book(nil),
 		Categories: make([]CategoryStatus, 0, len(all)),
 	}
 	a.mu.RLock()
@@ -92,18 +96,21 @@ func (c *callCounters) read() Calls {
 
 func (c *category) status(queues []*queue) CategoryStatus {
 	s := CategoryStatus{QueueBytes: c.bytes.Load()}
-	active := make([]func() string, len(queues))
+	active, problem := make([]func() string, len(queues)), make([]func() string, len(queues))
 	c.mu.Lock()
-	s.Book = c.book.book(c.name)
+	s.Book = c.book.book(c)
 	s.Unrouted = c.kind == unrouted || c.kind == refused
 	for i, q := range queues {
 		s.Queues = append(s.Queues, q.status())
-		active[i] = q.active
+		active[i], problem[i] = q.active, q.problem
 	}
 	c.mu.Unlock()
-	for i, f := range active {
-		if f != nil {
+	for i := range queues {
+		if f := active[i]; f != nil {
 			s.Queues[i].Active = f()
+		}
+		if f := problem[i]; f != nil {
+			s.Queues[i].Problem = f()
 		}
 	}
 	return s
@@ -134,8 +141,12 @@ var stateNames = map[thrift.Status]string{
 
 // Status implements thrift.Handler. As in Scribe, it is Warning as long as any
 // chain has something to complain of; the text is the complaint of the first
-// one by name.
+// one by name, route and part. What is wrong beside the chains comes first.
 func (a *Aggregator) Status() (thrift.Status, string) {
+	beside := ""
+	if a.problem != nil {
+		beside = a.problem()
+	}
 	select {
 	case <-a.done:
 		return thrift.Stopped, ""
@@ -149,25 +160,35 @@ func (a *Aggregator) Status() (thrift.Status, string) {
 	case !a.started:
 		return thrift.Starting, ""
 	}
-	faults, name, text := 0, "", ""
+	faults, text := 0, ""
+	var first *category // nil: text is from beside the chains
+	if beside != "" {
+		faults, text = 1, beside
+	}
 	for q := range a.queues {
 		q.c.mu.Lock()
-		fault := q.fault
+		fault, problem := q.fault, q.problem
 		q.c.mu.Unlock()
+		if fault == "" && problem != nil {
+			fault = problem()
+		}
 		if fault == "" {
 			continue
 		}
-		if faults++; faults == 1 || q.c.name < name {
-			name, text = q.c.name, fault
+		if faults++; beside == "" && (faults == 1 || q.c.before(first)) {
+			first, text = q.c, fault
 		}
+	}
+	if first != nil {
+		text = fmt.Sprintf("%v: %s", first, text)
 	}
 	switch faults {
 	case 0:
 		return thrift.Alive, ""
 	case 1:
-		return thrift.Warning, fmt.Sprintf("category %q: %s", name, text)
+		return thrift.Warning, text
 	default:
-		return thrift.Warning, fmt.Sprintf("category %q: %s (and %d more)", name, text, faults-1)
+		return thrift.Warning, fmt.Sprintf("%s (and %d more)", text, faults-1)
 	}
 }
 
@@ -195,8 +216,12 @@ func (a *Aggregator) Shutdown() {
 }
 
 // Counters implements thrift.Handler with Scribe's names, as far as they have a
-// meaning here. Like Scribe's they are there once they have been counted.
+// meaning here. Like Scribe's they are there once they have been counted. A
+// message is received once, however many routes take it; what happens to it then
+// counts on each.
 func (a *Aggregator) Counters() map[string]int64 {
+	a.folding.RLock()
+	defer a.folding.RUnlock()
 	all, other := a.snapshot()
 	counters := make(map[string]int64)
 	count := func(c *ledger, name string) {
@@ -205,7 +230,7 @@ func (a *Aggregator) Counters() map[string]int64 {
 			name  string
 			value int64
 		}{
-			{"received good", c.accepted.Messages - c.unrouted},
+			{"received good", c.accepted.Messages - c.unrouted - c.copies},
 			{"received bad", c.unrouted + c.refused[refusedUnrouted].Messages},
 			{"denied for queue size", denied},
 			{"requeue", c.retried},
@@ -221,6 +246,9 @@ func (a *Aggregator) Counters() map[string]int64 {
 			counters["scribe_overall:"+n.name] += n.value
 		}
 	}
+	if n := a.calls.deniedForRate.Load(); n > 0 {
+		counters["scribe_overall:denied for rate"] = n
+	}
 	count(&other, "")
 	for _, c := range all {
 		var l ledger
@@ -232,6 +260,9 @@ func (a *Aggregator) Counters() map[string]int64 {
 		} else if l.offered().Messages > 0 {
 			counters["scribe_overall:received blank category"] += l.accepted.Messages
 		}
+	}
+	if a.counters != nil {
+		a.counters(counters)
 	}
 	return counters
 }

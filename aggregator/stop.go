@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"twinscribe/store"
 )
 
 // stopPlan divides the budget of a stop.
@@ -73,7 +75,7 @@ func (a *Aggregator) result() (left int64, err error) {
 		q.c.mu.Lock()
 		if !q.stored && q.unsettled.Messages > 0 {
 			left += q.unsettled.Messages
-			errs = append(errs, fmt.Errorf("category %q: %d received messages are not stored: %s", q.c.name, q.unsettled.Messages, q.fault))
+			errs = append(errs, fmt.Errorf("%v: %d received messages are not stored: %s", q.c, q.unsettled.Messages, q.fault))
 		}
 		q.c.mu.Unlock()
 	}
@@ -121,15 +123,20 @@ func (d *driver) last(life, appends context.Context, b *batch, rescue bool) bool
 				d.q.settle(b)
 				return false
 			}
-			d.failed(err)
+			drop := d.drops(appends)
+			d.failed(err, drop)
+			if drop {
+				d.q.drop(b)
+				return false
+			}
 		}
-		if d.a.rescue != nil && life.Err() == nil {
+		if (d.a.rescue != nil || d.q.route.Rescue != nil) && life.Err() == nil {
 			err := d.rescued(life, b)
 			if err == nil {
 				d.q.settle(b)
 				return true
 			}
-			d.failed(err)
+			d.failed(err, false)
 		}
 		rescue = false
 		if !pause(appends, backoff(try, firstRetry, lastRefuse)) {
@@ -142,7 +149,11 @@ func (d *driver) last(life, appends context.Context, b *batch, rescue bool) bool
 
 func (d *driver) rescued(ctx context.Context, b *batch) error {
 	b.out.Taken = nil
-	if err := d.a.rescue(ctx, &b.out); err != nil {
+	rescue := d.a.rescue
+	if own := d.q.route.Rescue; own != nil {
+		rescue = func(ctx context.Context, b *store.Batch) error { return own(ctx, d.q.c.lane.Part, b) }
+	}
+	if err := rescue(ctx, &b.out); err != nil {
 		return fmt.Errorf("keep a batch for the next start: %w", err)
 	}
 	d.q.took(b, b.size(), b.out.Taken, false)
@@ -167,7 +178,7 @@ func (a *Aggregator) closeFailed(q *queue, err error) {
 	a.closeMu.Lock()
 	defer a.closeMu.Unlock()
 	if len(a.closeErrs) < 100 {
-		a.closeErrs = append(a.closeErrs, fmt.Errorf("category %q: close the chain: %w", q.c.name, err))
+		a.closeErrs = append(a.closeErrs, fmt.Errorf("%v: close the chain: %w", q.c, err))
 	}
 }
 

@@ -124,6 +124,28 @@ func TestExamplesLoadAndSayWhatTheyMean(t *testing.T) {
 	}
 }
 
+// The examples in Scribe's grammar: without a word of warning, and with nothing in them that is
+// refused or unknown.
+func TestScribeExamplesLoadAndSayWhatTheyMean(t *testing.T) {
+	withAccount(t)
+	for _, file := range files(t, "scribe-*.conf", 3) {
+		t.Run(file, func(t *testing.T) {
+			m, warnings, err := LoadScribe(file, ScribeOptions{})
+			if err != nil || len(warnings) > 0 {
+				t.Fatalf("error %v, warnings %q", err, warnings)
+			}
+			for _, n := range m.Notes {
+				if n.Verdict == Refused || n.Verdict == Unknown {
+					t.Errorf("line %d, %s: %s", n.Line, n.Key, n.Verdict)
+				}
+			}
+			if again, warnings, err := LoadBytes("x.yaml", m.YAML); err != nil || len(warnings) > 0 || !reflect.DeepEqual(again, m.Config) {
+				t.Errorf("its YAML is another configuration: %v, %q", err, warnings)
+			}
+		})
+	}
+}
+
 func TestEmbeddedLiesBelowItsDataFolder(t *testing.T) {
 	c, err := Embedded("/srv/data")
 	if err != nil {

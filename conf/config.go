@@ -33,6 +33,8 @@ type Config struct {
 	VisibleIn time.Duration `mapstructure:"visible_within"`
 	Seals     int           `mapstructure:"visibility_seals"` // per category and hour
 	Retention Retention
+
+	FB303Version string `mapstructure:"fb303_version"` // what getVersion answers; empty: the program's
 }
 
 // Listen is where the server listens.
@@ -52,7 +54,16 @@ type Limits struct {
 	Memory           Size // bytes of messages in all queues together, in flight included
 	Queue            Size // the same of one category
 	Categories       int  // live queues
+
+	QueueAdmits       string `mapstructure:"queue_admits"`        // fits | below
+	MessagesPerSecond int    `mapstructure:"messages_per_second"` // 0: no limit
 }
+
+// Which calls a queue takes, as the configuration spells it.
+const (
+	QueueAdmitsFits  = "fits"  // those that fit into what is left of its limit
+	QueueAdmitsBelow = "below" // of any size, while it holds less than its limit
+)
 
 // Timeouts of the way of a message.
 type Timeouts struct {
@@ -88,12 +99,17 @@ type Retention struct {
 	Inventory time.Duration // 0: kept for ever
 }
 
+// EngineFolder is the name of a cluster's folder for what is ours beside files
+// with Scribe's names, as store/catalog has it.
+const EngineFolder = "_twinscribe"
+
 // Cluster is one of the equal clusters: exactly one of HDFS and Dir is set.
 type Cluster struct {
-	Name  string
-	HDFS  *HDFS
-	Dir   *Dir
-	Drain bool // start drained; ctl drain is the usual way
+	Name   string
+	HDFS   *HDFS
+	Dir    *Dir
+	Folder string // below the root: all that is ours but files with Scribe's names; empty: the root
+	Drain  bool   // start drained; ctl drain is the usual way
 
 	Probe  Probe
 	Limits ClusterLimits
@@ -130,61 +146,6 @@ type ClusterLimits struct {
 	BlockStarts int `mapstructure:"block_starts"`
 	Appends     int // in flight
 }
-
-// Category routes categories to a chain. The first exact match counts, else
-// the first prefix in byte order, else "*".
-type Category struct {
-	Match string // exact name, prefix*, or *
-	Ack   string // stored | received
-	Store Store
-}
-
-// Store is a node of a chain: exactly one kind is set.
-type Store struct {
-	Failover *Failover
-	Files    *Files
-	Buffer   *BufferPlace
-	Null     *Null
-}
-
-// Kind is the name of the kind that is set.
-func (s Store) Kind() string {
-	switch {
-	case s.Failover != nil:
-		return "failover"
-	case s.Files != nil:
-		return "files"
-	case s.Buffer != nil:
-		return "buffer"
-	case s.Null != nil:
-		return "null"
-	}
-	return ""
-}
-
-// Failover writes to the first place that can take a batch.
-type Failover struct {
-	Prefer string // none | first
-	Places []Store
-}
-
-// Files are files on a cluster.
-type Files struct {
-	Cluster   string
-	Partition string // hour | day
-	MaxSize   Size   `mapstructure:"max_size"`
-	Idle      time.Duration
-}
-
-// BufferPlace is the buffer as the last place of a failover, or alone. There is
-// one buffer for all chains: what is said here is what Buffer says, in each.
-type BufferPlace struct {
-	MaxBytes Size `mapstructure:"max_bytes"`
-	Replay   string
-}
-
-// Null throws batches away, counted.
-type Null struct{}
 
 // Log is how the program logs.
 type Log struct {

@@ -26,6 +26,7 @@ func Default() Config {
 			Message:     8 * MiB,
 			Memory:      512 * MiB,
 			Queue:       64 * MiB,
+			QueueAdmits: QueueAdmitsFits,
 			Categories:  4096,
 		},
 		Timeouts: Timeouts{
@@ -72,11 +73,28 @@ func elementDefault(t reflect.Type) reflect.Value {
 		})
 	case reflect.TypeFor[Failover]():
 		return reflect.ValueOf(Failover{Prefer: "none"})
+	case reflect.TypeFor[Retry]():
+		return reflect.ValueOf(Retry{Interval: 5 * time.Minute, Range: time.Minute, Min: 5 * time.Second, Max: 100 * time.Second, Offset: 20 * time.Second})
+	case reflect.TypeFor[Network]():
+		return reflect.ValueOf(Network{Timeout: 15 * time.Second, BatchIDs: true})
+	case reflect.TypeFor[Bucket]():
+		return reflect.ValueOf(Bucket{By: "key_hash", Delimiter: ':'})
+	case reflect.TypeFor[BufferPlace]():
+		return reflect.ValueOf(BufferPlace{Order: "keep", LiveBelow: 75})
+	case reflect.TypeFor[Framed]():
+		return reflect.ValueOf(Framed{Form: "one"})
+	case reflect.TypeFor[ScribeNames]():
+		return reflect.ValueOf(scribeNames)
+	case reflect.TypeFor[ScribeFiles]():
+		return reflect.ValueOf(ScribeFiles{ScribeNames: scribeNames, MaxSize: 1_000_000_000, MaxWriteSize: 1_000_000})
 	case reflect.TypeFor[Files]():
 		return reflect.ValueOf(Files{Partition: "hour", MaxSize: 96 * MiB, Idle: 10 * time.Minute})
 	}
 	return reflect.Zero(t)
 }
+
+// scribeNames are Scribe's own defaults.
+var scribeNames = ScribeNames{RotatePeriod: "never", RotateHour: 1, RotateMinute: 15, Link: true}
 
 //go:embed embedded.yaml
 var embedded []byte

@@ -52,7 +52,7 @@ func FuzzLoad(f *testing.F) {
 			}
 			return
 		}
-		if len(c.Category) == 0 || c.State == "" || c.Timeouts.Ack <= c.Timeouts.Write || c.Limits.Queue < c.Limits.Frame {
+		if len(c.Category) == 0 || c.State == "" || c.Timeouts.Ack <= c.Timeouts.Write || (c.Limits.Queue < c.Limits.Frame && c.Limits.QueueAdmits != QueueAdmitsBelow) {
 			t.Errorf("taken as valid: %+v", c)
 		}
 		again, _, err := LoadBytes(name, content)
@@ -64,6 +64,36 @@ func FuzzLoad(f *testing.F) {
 			if again, _, err := LoadBytes("out"+format, written); err != nil || !reflect.DeepEqual(c, again) {
 				t.Errorf("written out as\n%s\nit is %+v, %v, was %+v", written, again, err, c)
 			}
+		}
+	})
+}
+
+// FuzzLoadScribe: whatever a file in Scribe's grammar holds, it is refused with
+// its mistakes, or it is what its translation says.
+func FuzzLoadScribe(f *testing.F) {
+	for _, pattern := range []string{"*.conf", "testdata/scribe/*.conf"} {
+		names, err := filepath.Glob(pattern)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+		}
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		m, _, err := LoadScribeBytes("fuzz.conf", content, 0)
+		if err != nil {
+			if ms, ok := errors.AsType[Mistakes](err); !ok || len(ms) == 0 || m != nil {
+				t.Fatalf("error %v of type %T with %v", err, err, m)
+			}
+			return
+		}
+		if again, _, err := LoadBytes("out.yaml", m.YAML); err != nil || !reflect.DeepEqual(m.Config, again) {
+			t.Errorf("its translation\n%s\nis %+v, %v, was %+v", m.YAML, again, err, m.Config)
 		}
 	})
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/viper"
 )
 
-// Load reads and checks a configuration: YAML, JSON or TOML by the file's
-// extension. It touches nothing but the file. warnings are about a valid one,
+// Load reads and checks a configuration: YAML, JSON, TOML or Scribe's own
+// grammar (.conf) by the file's extension. It touches nothing but the file. warnings are about a valid one,
 // each a line with its place. The error of a file that could be read is
-// Mistakes: all of them.
+// Mistakes: all of them. LoadScribe looks for the state of a .conf too.
 func Load(path string) (cfg *Config, warnings []string, err error) {
 	b, err := readFile(path)
 	if err != nil {
@@ -52,8 +52,14 @@ func LoadBytes(name string, content []byte) (cfg *Config, warnings []string, err
 	format := strings.ToLower(strings.TrimPrefix(filepath.Ext(name), "."))
 	switch format {
 	case "yaml", "yml", "json", "toml":
+	case "conf":
+		m, warnings, err := LoadScribeBytes(name, content, 0)
+		if err != nil {
+			return nil, warnings, err
+		}
+		return m.Config, warnings, nil
 	default:
-		r.add("", "%q is no format of a configuration: want a file that ends in .yaml, .json or .toml", format)
+		r.add("", "%q is no format of a configuration: want a file that ends in .yaml, .json or .toml, or in .conf for Scribe's", format)
 		return nil, nil, r.err()
 	}
 	raw := source(r, format, content)
@@ -76,6 +82,9 @@ func LoadBytes(name string, content []byte) (cfg *Config, warnings []string, err
 	}
 	return c, r.warnings, nil
 }
+
+// IsScribe says whether Load takes a file of this name to be in Scribe's grammar.
+func IsScribe(name string) bool { return strings.EqualFold(filepath.Ext(name), ".conf") }
 
 // decode makes the configuration of a file's cleaned settings. Its viper is
 // private: nothing of the environment or of flags comes in.

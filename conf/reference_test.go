@@ -22,8 +22,8 @@ func allKeys(path string, t reflect.Type) []string {
 		}
 	case reflect.Struct:
 		var keys []string
-		for i := range t.NumField() {
-			keys = append(keys, allKeys(join(path, keyOf(t.Field(i))), t.Field(i).Type)...)
+		for _, f := range fieldsOf(t) {
+			keys = append(keys, allKeys(join(path, keyOf(f)), f.Type)...)
 		}
 		if len(keys) > 0 {
 			return keys
@@ -82,7 +82,10 @@ func TestRequiredKeysAreRequired(t *testing.T) {
   "clusters": [{"name": "n1", "hdfs": {"namenodes": ["nn1:8020"]}}, {"name": "n2", "dir": {"path": "/data"}}],
   "categories": [
     {"match": "a", "store": {"failover": {"places": [{"files": {"cluster": "n1"}}]}}},
-    {"match": "b", "store": {"files": {"cluster": "n2"}}}
+    {"match": "b", "store": {"files": {"cluster": "n2"}}},
+    {"match": "c", "store": {"scribe_files": {"file_path": "/data/c"}}},
+    {"match": "d", "store": {"bucket": {"stores": [{"null": {}}, {"null": {}}]}}},
+    {"match": "e", "store": {"failover": {"places": [{"network": {"servers": ["next:1463"]}}, {"buffer": {"framed": {"path": "/data/old"}}}]}}}
   ]
 }`
 	if _, _, err := LoadBytes("whole.json", []byte(whole)); err != nil {
@@ -107,8 +110,8 @@ func TestRequiredKeysAreRequired(t *testing.T) {
 			t.Errorf("without %s: %v", k.Path, err)
 		}
 	}
-	if n != 6 {
-		t.Errorf("%d keys are required, want 6", n)
+	if n != 10 {
+		t.Errorf("%d keys are required, want 10", n)
 	}
 }
 

@@ -83,24 +83,61 @@ func saturated(s Size, n Size) Size {
 	return s * n
 }
 
-// bufferPlaces are all mentions of the buffer in stores, with their paths.
+// bufferPlaces are all mentions of the one buffer in stores, with their paths.
+// Spools are none.
 func (c *Config) bufferPlaces() iter.Seq2[string, *BufferPlace] {
 	return func(yield func(string, *BufferPlace) bool) {
-		for i := range c.Category {
-			p := join(nth("categories", i), "store")
-			s := &c.Category[i].Store
-			if s.Buffer != nil && !yield(join(p, "buffer"), s.Buffer) {
+		for at, l := range c.leaves() {
+			if l.Buffer != nil && !l.spool && !yield(join(at, "buffer"), l.Buffer) {
 				return
 			}
-			if s.Failover == nil {
-				continue
+		}
+	}
+}
+
+// A leaf is a store that holds no others.
+type leaf struct {
+	*Store
+	spool bool // a buffer of which each category has its own
+}
+
+// leaves are the leaves of all rules, with their paths.
+func (c *Config) leaves() iter.Seq2[string, leaf] {
+	return func(yield func(string, leaf) bool) {
+		for i := range c.Category {
+			cat, p := &c.Category[i], nth("categories", i)
+			if cat.Stores == nil && !eachLeaf(join(p, "store"), &cat.Store, yield) {
+				return
 			}
-			for j := range s.Failover.Places {
-				place := &s.Failover.Places[j]
-				if place.Buffer != nil && !yield(join(nth(join(p, "failover.places"), j), "buffer"), place.Buffer) {
+			for j := range cat.Stores {
+				if !eachLeaf(nth(join(p, "stores"), j), &cat.Stores[j], yield) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// eachLeaf yields the leaves of a store; false: no more are wanted.
+func eachLeaf(p string, s *Store, yield func(string, leaf) bool) bool {
+	var within []Store
+	spooled := false
+	switch {
+	case s.Failover != nil:
+		p, within, spooled = join(p, "failover.places"), s.Failover.Places, s.Failover.Spooled()
+	case s.Bucket != nil:
+		p, within = join(p, "bucket.stores"), s.Bucket.Stores
+	default:
+		return yield(p, leaf{Store: s})
+	}
+	for i := range within {
+		if at := nth(p, i); within[i].Buffer != nil {
+			if !yield(at, leaf{Store: &within[i], spool: spooled}) {
+				return false
+			}
+		} else if !eachLeaf(at, &within[i], yield) {
+			return false
+		}
+	}
+	return true
 }

@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"math"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -45,6 +46,7 @@ func (k check) all() {
 	k.buffer()
 	k.clusters()
 	k.categories()
+	k.spools()
 }
 
 // oneOf wants one of a few words.
@@ -107,12 +109,16 @@ func (k check) limits() {
 	if k.size("limits.message", l.Message, KiB, largestFrame-envelope) {
 		k.least("limits.frame", l.Frame, "limits.message + 1KiB", l.Message+envelope, "no frame could hold the largest message")
 	}
-	if k.size("limits.queue", l.Queue, 64*KiB, largest) {
+	if l.QueueAdmits == QueueAdmitsBelow {
+		k.size("limits.queue", l.Queue, 1, largest)
+	} else if k.size("limits.queue", l.Queue, 64*KiB, largest) {
 		k.least("limits.queue", l.Queue, "limits.frame", l.Frame, "a call is taken whole, so its category's queue must hold it")
 	}
 	if k.size("limits.memory", l.Memory, 64*KiB, largest) {
 		k.least("limits.memory", l.Memory, "limits.queue", l.Queue, "one category could never reach its own limit")
 	}
+	k.oneOf("limits.queue_admits", l.QueueAdmits, QueueAdmitsFits, QueueAdmitsBelow)
+	k.count("limits.messages_per_second", l.MessagesPerSecond, 0, math.MaxInt32)
 	k.least("limits.frame_memory", l.FrameMemory, "limits.frame", l.Frame, "the largest frame could never be read")
 	if k.size("queue.max_batch", q.MaxBatch, 4*KiB, 256*MiB) {
 		k.size("queue.batch_bytes", q.BatchBytes, 1, q.MaxBatch)

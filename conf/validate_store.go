@@ -1,8 +1,9 @@
 package conf
 
 import (
-	"fmt"
+	"io/fs"
 	"net"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ func (k check) clusters() {
 		default:
 			k.hdfs(join(p, "hdfs"), cl.HDFS, nodes, i)
 		}
+		k.clusterFolder(p, cl)
 		const day = 24 * time.Hour
 		if k.time(join(p, "probe.every"), cl.Probe.Every, 50*time.Millisecond, time.Minute) &&
 			k.time(join(p, "probe.hold_off"), cl.Probe.HoldOff, cl.Probe.Every, day) {
@@ -62,15 +64,26 @@ func (k check) clusterName(path, name string) {
 	}
 }
 
+// clusterFolder wants what is ours out of the way of Scribe's readers.
+func (k check) clusterFolder(p string, c *Cluster) {
+	p = join(p, "folder")
+	const example = "write folder: " + EngineFolder
+	switch v := c.Folder; {
+	case v == "" && k.c.ScribeNamed(c.Name):
+		k.add(p, "files get Scribe's names on %s, and nothing else may lie where their readers look: %s", c.Name, example)
+	case v != "" && (!fs.ValidPath(v) || path.Base(v) != EngineFolder || slices.Contains(strings.Split(path.Dir(v), "/"), EngineFolder)):
+		k.add(p, "%q: want a folder below the root whose last part is %s: %s, or logs/%s", v, EngineFolder, example, EngineFolder)
+	}
+}
+
 // used says whether a category's store names the cluster.
 func (k check) used(name string) bool {
-	return slices.ContainsFunc(k.c.Category, func(c Category) bool {
-		places := []Store{c.Store}
-		if c.Store.Failover != nil {
-			places = c.Store.Failover.Places
+	for _, l := range k.c.leaves() {
+		if l.Files != nil && l.Files.Cluster == name {
+			return true
 		}
-		return slices.ContainsFunc(places, func(s Store) bool { return s.Files != nil && s.Files.Cluster == name })
-	})
+	}
+	return false
 }
 
 // dir wants a folder that no other part of the program writes into.
@@ -125,7 +138,9 @@ func (k check) hdfs(p string, h *HDFS, nodes map[string]int, i int) {
 	if !userForm.MatchString(h.User) || expandForm.MatchString(h.User) {
 		k.add(join(p, "user"), "%q: want the name of an HDFS user, such as scribe", h.User)
 	}
-	k.root(join(p, "root"), h.Root)
+	if h.Root != "/" || k.c.Clusters[i].Folder == "" { // all that is ours is then in a folder of its own
+		k.root(join(p, "root"), h.Root)
+	}
 	k.count(join(p, "replication"), h.Replication, 0, 512)
 	k.count(join(p, "min_replicas"), h.MinReplicas, 0, 512)
 	if h.Replication > 0 && h.MinReplicas > h.Replication {
@@ -168,7 +183,7 @@ func (k check) categories() {
 		if k.r.said[join(p, "ack")] {
 			k.oneOf(join(p, "ack"), cat.Ack, "stored", "received")
 		}
-		(&chain{check: k, clusters: map[string]string{}}).store(join(p, "store"), &cat.Store)
+		k.stores(p, cat)
 	}
 }
 
@@ -203,104 +218,6 @@ func (k check) drained() {
 	if len(k.c.Clusters) > 0 && !slices.ContainsFunc(k.c.Clusters, func(c Cluster) bool { return !c.Drain }) {
 		k.warn("clusters", "every cluster starts drained: all messages stay here until `ctl undrain`")
 	}
-}
-
-// chain looks at the store of one rule.
-type chain struct {
-	check
-	clusters  map[string]string // those used, and where
-	partition string            // of the first files, and where
-	first     string
-}
-
-func (s *chain) store(p string, st *Store) {
-	if s.oneKind(p, st, "failover", "files", "buffer", "null") && st.Failover != nil {
-		s.failover(join(p, "failover"), st.Failover)
-	} else if st.Files != nil {
-		s.files(join(p, "files"), st.Files)
-	}
-}
-
-// oneKind wants exactly one kind to be set, of those that may stand here.
-func (s *chain) oneKind(p string, st *Store, allowed ...string) bool {
-	var set []string
-	for kind, is := range map[string]bool{"failover": st.Failover != nil, "files": st.Files != nil, "buffer": st.Buffer != nil, "null": st.Null != nil} {
-		if is {
-			set = append(set, kind)
-		}
-	}
-	slices.Sort(set)
-	switch {
-	case len(set) == 0:
-		s.add(p, "no kind of store: want one of %s", strings.Join(allowed, ", "))
-	case len(set) > 1:
-		s.add(p, "%s: want one kind of store", strings.Join(set, " and "))
-	case slices.Contains(allowed, set[0]):
-		return true
-	case set[0] == "null":
-		s.add(p, "null throws messages away and is no place of a failover")
-	default:
-		s.add(p, "a %s inside a failover: list its places in the outer one", set[0])
-	}
-	return false
-}
-
-func (s *chain) failover(p string, f *Failover) {
-	s.oneOf(join(p, "prefer"), f.Prefer, "none", "first")
-	if len(f.Places) == 0 {
-		s.add(join(p, "places"), "missing: want one place at least")
-	}
-	for i := range f.Places {
-		place, at := &f.Places[i], nth(join(p, "places"), i)
-		if !s.oneKind(at, place, "files", "buffer") {
-			continue
-		}
-		switch {
-		case place.Files != nil:
-			s.files(join(at, "files"), place.Files)
-		case i < len(f.Places)-1:
-			s.add(at, "the buffer takes what nobody else does: it has to be the last place")
-		}
-	}
-}
-
-func (s *chain) files(p string, f *Files) {
-	s.cluster(join(p, "cluster"), f.Cluster)
-	if s.oneOf(join(p, "partition"), f.Partition, "hour", "day") {
-		if s.first == "" {
-			s.first, s.partition = join(p, "partition"), f.Partition
-		} else if f.Partition != s.partition {
-			s.add(join(p, "partition"), "%s here and %s in %s: a batch keeps its partition wherever it goes", f.Partition, s.partition, s.first)
-		}
-	}
-	s.size(join(p, "max_size"), f.MaxSize, MiB, TiB)
-	s.time(join(p, "idle"), f.Idle, time.Second, 24*time.Hour)
-}
-
-func (s *chain) cluster(p, name string) {
-	if name == "" {
-		s.add(p, "missing: name one of the clusters")
-		return
-	}
-	if first, twice := s.clusters[name]; twice {
-		s.add(p, "%s is the cluster of %s already: two places on one cluster fail together", name, first)
-	}
-	s.clusters[name] = p
-	names := make([]string, 0, len(s.c.Clusters))
-	for _, c := range s.c.Clusters {
-		if !clusterForm.MatchString(c.Name) {
-			return // the name that is meant may be the one that is wrong there
-		}
-		names = append(names, c.Name)
-	}
-	if slices.Contains(names, name) || s.r.suspect("clusters") {
-		return
-	}
-	remedy := "there are " + strings.Join(names, ", ")
-	if len(names) == 0 {
-		remedy = fmt.Sprintf("there is none: add clusters: [{name: %s, ...}]", name)
-	}
-	s.add(p, "no cluster is called %s; %s", name, remedy)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

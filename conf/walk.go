@@ -75,7 +75,7 @@ func (w walker) elements(path string, v any, t reflect.Type) (any, bool) {
 // fields does the keys of one struct: those that are there, in the order of
 // their names, and the defaults of the others.
 func (w walker) fields(path string, m map[string]any, t reflect.Type, def reflect.Value) map[string]any {
-	clean := make(map[string]any, t.NumField())
+	clean := make(map[string]any, len(keysOf(t)))
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		if !slices.Contains(keysOf(t), key) && !w.r.full() {
 			if near := nearest(key, keysOf(t)); near != "" {
@@ -84,23 +84,22 @@ func (w walker) fields(path string, m map[string]any, t reflect.Type, def reflec
 			w.r.add(join(path, key), "unknown key %s; %s", keyText(key), remedyForKey(key, t))
 		}
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		key := keyOf(f)
+	for _, f := range fieldsOf(t) {
+		key, usual := keyOf(f), def.FieldByIndex(f.Index)
 		v, there := m[key]
 		if there {
 			w.r.said[join(path, key)] = true
-			if c, ok := w.value(join(path, key), v, f.Type, def.Field(i)); ok {
+			if c, ok := w.value(join(path, key), v, f.Type, usual); ok {
 				clean[key] = c
 				continue
 			}
 		}
 		switch f.Type.Kind() {
 		case reflect.Struct:
-			clean[key] = w.fields(join(path, key), nil, f.Type, def.Field(i))
+			clean[key] = w.fields(join(path, key), nil, f.Type, usual)
 		case reflect.Pointer, reflect.Slice:
 		default:
-			clean[key] = def.Field(i).Interface()
+			clean[key] = usual.Interface()
 		}
 	}
 	return clean
@@ -171,10 +170,15 @@ func keyText(key string) string {
 	return short(key)
 }
 
+// fieldsOf are the fields that have keys in t, those of embedded structs too.
+func fieldsOf(t reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Anonymous })
+}
+
 func keysOf(t reflect.Type) []string {
-	keys := make([]string, t.NumField())
-	for i := range keys {
-		keys[i] = keyOf(t.Field(i))
+	var keys []string
+	for _, f := range fieldsOf(t) {
+		keys = append(keys, keyOf(f))
 	}
 	return keys
 }

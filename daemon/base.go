@@ -152,7 +152,9 @@ func (b *base) targets() []inventory.Target {
 }
 
 func (b *base) repairOptions(unfinished []journal.FileState) repair.Options {
+	names, _ := b.layouts()
 	return repair.Options{
+		Layout:   names,
 		Identity: b.identity, Starts: b.state.Starts(), Targets: b.targets(), States: unfinished, Keeper: b.keeper,
 		Now: b.now, Log: sparing(b.log).Named("repair"),
 	}
@@ -163,7 +165,9 @@ func (b *base) shipOptions() ship.Options {
 	for _, s := range b.sites {
 		targets = append(targets, ship.Target{Cluster: s.cluster, Health: s.health})
 	}
+	_, names := b.layouts()
 	return ship.Options{
+		Layout:   names,
 		Identity: b.identity, Buffer: b.buffer, FS: b.fs, Dir: b.state.Sub("ship"), Targets: targets, Keeper: b.keeper,
 		ReplayOutage: func() bool { return b.cfg.Buffer.Replay == "auto" },
 		Log:          b.log.Named("ship"), Now: b.now,

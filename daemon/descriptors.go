@@ -24,6 +24,12 @@ const (
 	leastHTTP, mostHTTP = 8, 256
 
 	leastDescriptors = 128
+
+	// Local files under Scribe's names have an eighth, where there are such stores.
+	localPart, mostLocal = 8, 1000
+
+	// leastLocal of them are open at once where a reload brings the first such store.
+	leastLocal = 8
 )
 
 // allowedDescriptors is how many descriptors the process may have. Go raises
@@ -40,6 +46,7 @@ func allowedDescriptors() (uint64, error) {
 type share struct {
 	cfg     *conf.Config // with limits that fit; the one given where all do
 	http    int          // connections of the HTTP side
+	local   int          // local files open at once; 0: no store writes any
 	warning string       // what was lowered and what would be right; empty: nothing
 }
 
@@ -51,7 +58,10 @@ func divide(cfg *conf.Config, allowed uint64) (share, error) {
 	}
 	limit := int(min(allowed, 1<<30))
 	s := share{cfg: cfg, http: min(max(limit/16, leastHTTP), mostHTTP)}
-	own := ownDescriptors + s.http
+	if cfg.LocalFiles() {
+		s.local = min(limit/localPart, mostLocal)
+	}
+	own := ownDescriptors + s.http + s.local
 	all := 0
 	for i := range cfg.Clusters {
 		all += files.MostOpen(cfg.Clusters[i].Limits.OpenFiles)

@@ -72,12 +72,41 @@ var (
 	mHTTPRefused  = metric{"http_refused_total", "Connections of the HTTP side closed at its limits.", nil, true}
 	mPanics       = metric{"thrift_panics_total", "Connections closed by a panic: a fault of the program.", nil, true}
 
+	mReloadBad = metric{"config_reload_failed", "1 while the last reload was refused, and what was in force before it still is.", nil, false}
+
+	mSpoolBytes     = metric{"spool_bytes", "Bytes of spools of chains that write to no cluster, by their folder.", []string{"path"}, false}
+	mSpoolLimit     = metric{"spool_limit_bytes", "How many there may be.", []string{"path"}, false}
+	mSpoolFiles     = metric{"spool_framed_files", "Files of an original Scribe's buffers that wait to be sent, by the folder of the spools that do so.", []string{"path"}, false}
+	mSpoolFileBytes = metric{"spool_framed_bytes", "Bytes in them.", []string{"path"}, false}
+	mSpoolLeft      = metric{"spool_messages", "Messages that wait in spools: the 100 categories with most, and all others together.", []string{"category"}, false}
+	mSpoolChains    = metric{"spool_chains", "Chains with a spool, by state.", []string{"state"}, false}
+	mSpoolSent      = metric{"spool_replayed_messages_total", "Messages sent from spools.", nil, true}
+	mSpoolRetries   = metric{"spool_retries_total", "How often a chain with a spool lost what is behind it (Scribe's counter retries).", nil, true}
+	mSpoolLost      = metric{"spool_lost_bytes_total", "Bytes in spools that were no messages; they are kept aside (Scribe's counter bytes lost).", nil, true}
+
+	serverLabel = []string{"server"}
+	mNetSick    = metric{"network_server_sick", "1 while the last call or probe of a server that messages are forwarded to failed.", serverLabel, false}
+	mNetSent    = metric{"network_sent_messages_total", "Messages that the server answered with OK.", serverLabel, true}
+	mNetTries   = metric{"network_tries_total", "Calls with messages.", serverLabel, true}
+	mNetLater   = metric{"network_try_later_total", "Calls that the server refused with TRY_LATER.", serverLabel, true}
+	mNetFailed  = metric{"network_failed_total", "Calls with messages that got no answer.", serverLabel, true}
+
+	mLocalOpen      = metric{"scribe_files_open", "Local files under Scribe's names that are open.", nil, false}
+	mLocalRotations = metric{"scribe_files_rotations_total", "How often the next file was begun.", nil, true}
+	mLocalBytes     = metric{"scribe_files_bytes_total", "Bytes written to them.", nil, true}
+	mLocalErrors    = metric{"scribe_files_errors_total", "Opens and writes that failed.", []string{"operation"}, true}
+	mLocalTorn      = metric{"scribe_files_torn_total", "Files left as they are because their end could not be mended.", nil, true}
+	mLocalLost      = metric{"scribe_files_lost_total", "Files that were removed or replaced while they were written to.", nil, true}
+
 	allMetrics = []*metric{
 		&mState, &mDrained, &mSwitches, &mProbes, &mEvents, &mFewest, &mFilesOpen, &mFilesSealing, &mFilesBegun, &mFilesSealed,
 		&mFilesTorn, &mFilesBytes, &mPublished, &mBacklog, &mBehind, &mBufferBytes, &mBufferLeft, &mBufferLimit, &mBufferDamage,
 		&mJournalBad, &mJournalMiss, &mConnections, &mConnLimit,
 		&mAcceptErrors, &mFrameMemory, &mFrameLimit, &mBusy, &mAccepted, &mRefused, &mFrames, &mBad, &mTimeouts, &mPanics,
-		&mOthers, &mHTTP, &mHTTPRefused,
+		&mOthers, &mHTTP, &mHTTPRefused, &mReloadBad,
+		&mSpoolBytes, &mSpoolLimit, &mSpoolFiles, &mSpoolFileBytes, &mSpoolLeft, &mSpoolChains, &mSpoolSent, &mSpoolRetries, &mSpoolLost,
+		&mNetSick, &mNetSent, &mNetTries, &mNetLater, &mNetFailed,
+		&mLocalOpen, &mLocalRotations, &mLocalBytes, &mLocalErrors, &mLocalTorn, &mLocalLost,
 	}
 )
 
@@ -105,8 +134,10 @@ func (c *statsCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	c.s.collectBuffer(put)
 	c.s.collectThrift(put)
+	c.s.collectPlaces(put)
 	put(&mHTTP, float64(c.s.door.connections()))
 	put(&mHTTPRefused, float64(c.s.door.refused.Load()))
+	put(&mReloadBad, flag(c.s.refusedReload() != ""))
 }
 
 func flag(b bool) float64 {

@@ -90,9 +90,9 @@ func described(t *testing.T) [][3]string {
 
 func aggregatorOptions() aggregator.Options {
 	c := conf.Default()
-	keep := aggregator.Rule{Match: "*", Ack: aggregator.AckStored, Key: "k", Open: func(string, uint32) (aggregator.Chain, error) {
+	keep := aggregator.Rule{Match: "*", Ack: aggregator.AckStored, Routes: []aggregator.Route{{Key: "k", Open: func(string, int, uint32) (aggregator.Chain, error) {
 		return aggregator.Chain{}, nil
-	}}
+	}}}}
 	return aggregator.Options{Config: aggregator.Config{
 		Rules: []aggregator.Rule{keep}, DeadLetters: keep, Limits: c.Limits, Timeouts: c.Timeouts, Queue: c.Queue,
 	}, Now: nowZero, Log: nopLog}

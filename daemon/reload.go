@@ -19,6 +19,32 @@ type reloadStatus struct {
 	Error string `json:"error,omitempty"`
 }
 
+// mostMistakes is how many mistakes of a refused reload are told outside of the log.
+const mostMistakes = 3
+
+// refusal is what is told, in one line, as long as the last reload was refused;
+// empty: it was not.
+func (r *reloadStatus) refusal() string {
+	if r.Error == "" {
+		return ""
+	}
+	told := strings.Split(r.Error, "\n")
+	more := ""
+	if n := len(told) - mostMistakes; n > 0 {
+		told, more = told[:mostMistakes], fmt.Sprintf(" (and %d more)", n)
+	}
+	return fmt.Sprintf("the reload of %s was refused, and what was in force before it still is: %s%s",
+		time.Unix(r.At, 0).UTC().Format(time.RFC3339), strings.Join(told, "; "), more)
+}
+
+// refusedReload is the refusal of the last reload: Scribe too shows WARNING
+// until there is a good one.
+func (s *Server) refusedReload() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reloaded.refusal()
+}
+
 // reloadPatience bounds a reload: chains are built, no cluster is called.
 const reloadPatience = 10 * time.Second
 
@@ -58,6 +84,15 @@ func (s *Server) Reload(ctx context.Context) (warnings []string, err error) {
 	}
 	warnings = append(warnings, later(s.o.Config, cfg)...)
 	s.current.Store(cfg)
+	s.mu.Lock()
+	s.notSent = nil // a reload tells all of it again
+	s.mu.Unlock()
+	s.places.files.Reopen()
+	s.beginLeftovers(cfg)
+	select {
+	case s.brought <- struct{}{}:
+	default: // it is looked at anyway
+	}
 	s.setLevel(cfg)
 	s.limitMemory(cfg)
 	s.log.Info("reloaded", zap.Strings("warnings", warnings))
@@ -77,14 +112,22 @@ func (s *Server) swap(ctx context.Context, cfg *conf.Config) error {
 // fixed refuses what is decided for the life of a process.
 func fixed(old, cfg *conf.Config) error {
 	var errs []error
+	for _, f := range []struct{ key, old, new string }{
+		{"state", old.State, cfg.State},
+		{"buffer.path", BufferPath(old), BufferPath(cfg)},
+	} {
+		if f.old == f.new || f.key == "buffer.path" && old.State != cfg.State {
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: %s, was %s: it cannot change while the server runs, and a start with the new folder would leave what waits in the old one: put back what was there, if need be with the key %[1]s, or stop the server, move %[3]s to %[2]s and start it again",
+			f.key, f.new, f.old))
+	}
 	for _, f := range []struct {
 		key      string
 		old, new any
 	}{
 		{"id", old.ID, cfg.ID},
-		{"state", old.State, cfg.State},
 		{"listen", old.Listen, cfg.Listen},
-		{"buffer.path", old.Buffer.Path, cfg.Buffer.Path},
 		{"clusters", old.Clusters, cfg.Clusters},
 	} {
 		if !reflect.DeepEqual(f.old, f.new) {
@@ -147,17 +190,42 @@ func later(old, cfg *conf.Config) (warnings []string) {
 		{"visible_within", old.VisibleIn, cfg.VisibleIn},
 		{"visibility_seals", old.Seals, cfg.Seals},
 		{"retention", old.Retention, cfg.Retention},
+		{"fb303_version", old.FB303Version, cfg.FB303Version},
 		{"log.format", old.Log.Format, cfg.Log.Format},
 	} {
 		if f.old != f.new {
 			warnings = append(warnings, fmt.Sprintf("%s: the new value takes effect with the next start", f.key))
 		}
 	}
+	for path, most := range spoolLimits(cfg) {
+		if before, known := spoolLimits(old)[path]; known && before != most {
+			warnings = append(warnings, fmt.Sprintf("max_bytes of the buffer in %s: the new value takes effect with the next start", path))
+		}
+	}
 	return warnings
 }
 
+// spoolLimits are the limits of the folders with spools, by path.
+func spoolLimits(cfg *conf.Config) map[string]conf.Size {
+	limits := make(map[string]conf.Size)
+	for i := range cfg.Category {
+		for _, st := range cfg.Category[i].Each() {
+			stores := []conf.Store{st}
+			if st.Bucket != nil {
+				stores = st.Bucket.Stores
+			}
+			for j := range stores {
+				if p := spoolOf(&stores[j]); p != nil {
+					limits[p.Path] = p.MaxBytes
+				}
+			}
+		}
+	}
+	return limits
+}
+
 // AskReload reloads in the background, for whoever cannot wait for the end: HUP
-// and fb303's reinitialize. How it ends is logged and in the status.
+// and fb303's reinitialize. How it ends is logged, and in the status.
 func (s *Server) AskReload() {
 	select {
 	case s.asked <- struct{}{}:
@@ -165,13 +233,41 @@ func (s *Server) AskReload() {
 	}
 }
 
+// lookAgain is how long after the end of a chain with messages in its spool
+// these are looked for: many chains may end at once.
+const lookAgain = time.Second / 2
+
 func (s *Server) reloadWhenAsked(ctx context.Context) {
+	var again <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.asked:
 			_, _ = s.Reload(ctx)
+		case <-s.places.left: // a reload has closed a chain: who has its spool now?
+			again = time.After(lookAgain)
+		case <-again:
+			again = nil
+			s.beginAgain(ctx)
 		}
+	}
+}
+
+// beginAgain looks for what chains have left that a reload has closed, unless
+// they were closed because the server stops.
+func (s *Server) beginAgain(ctx context.Context) {
+	select {
+	case s.reloads <- struct{}{}:
+		defer func() { <-s.reloads }()
+	case <-s.stopping:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-s.stopping:
+	default:
+		s.beginLeftovers(s.inForce())
 	}
 }

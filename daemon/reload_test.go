@@ -72,8 +72,18 @@ func TestAReloadWithAMistakeChangesNothing(t *testing.T) {
 	if code != http.StatusConflict || !strings.Contains(body, "macht") || !strings.Contains(body, "maybe") || !strings.Contains(body, "conf.yaml:") {
 		t.Errorf("reload of a bad file: %d %s, want every mistake with its place", code, body)
 	}
-	if st := w.status(); st.Reload.At == 0 || !strings.Contains(st.Reload.Error, "macht") {
+	st := w.status()
+	if st.Reload.At == 0 || !strings.Contains(st.Reload.Error, "macht") {
 		t.Errorf("the status says of the reload: %+v", st.Reload)
+	}
+	if len(st.Warnings) == 0 || st.State != "warning" || w.metric("twinscribe_config_reload_failed") != 1 {
+		t.Fatalf("the status is %q with the warnings %q, the metric %v", st.State, st.Warnings, w.metric("twinscribe_config_reload_failed"))
+	}
+	last := st.Warnings[len(st.Warnings)-1]
+	for _, want := range []string{time.Unix(st.Reload.At, 0).UTC().Format(time.RFC3339), "conf.yaml:", "macht"} {
+		if _, text := w.server.aggregator.Status(); !strings.Contains(last, want) || text != last {
+			t.Errorf("no %q in the warning %q, or in the status' details %q", want, last, text)
+		}
 	}
 	w.send("same", "two")
 	if now, _ := w.chainOf("same"); now != before {
@@ -83,8 +93,19 @@ func TestAReloadWithAMistakeChangesNothing(t *testing.T) {
 	if code, body := w.ask(http.MethodPost, "/v1/reload"); code != http.StatusOK {
 		t.Errorf("reload of the old file: %d %s", code, body)
 	}
-	if st := w.status(); st.Reload.Error != "" {
-		t.Errorf("after a good reload the status says %+v", st.Reload)
+	if st := w.status(); st.Reload.Error != "" || slices.Contains(st.Warnings, last) || st.State != "alive" || w.metric("twinscribe_config_reload_failed") != 0 {
+		t.Errorf("after a good reload the status is %q and says %+v, %q", st.State, st.Reload, st.Warnings)
+	}
+}
+
+func TestOfARefusedReloadTheFirstMistakesAreTold(t *testing.T) {
+	r := reloadStatus{At: 1_795_000_000, Error: "f:1: a\nf:2: b\nf:3: c\nf:4: d\nf:5: e"}
+	want := "the reload of 2026-11-18T11:06:40Z was refused, and what was in force before it still is: f:1: a; f:2: b; f:3: c (and 2 more)"
+	if got := r.refusal(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := (&reloadStatus{At: 1}).refusal(); got != "" {
+		t.Errorf("of a good one: %q", got)
 	}
 }
 
@@ -103,7 +124,7 @@ func TestAReloadRefusesWhatIsFixedAndNamesTheRemedy(t *testing.T) {
 	} {
 		w.writeBelow(c.head, c.yaml)
 		_, err := w.server.Reload(t.Context())
-		if err == nil || !strings.HasPrefix(err.Error(), c.key+": ") || !strings.Contains(err.Error(), "restart") {
+		if err == nil || !strings.HasPrefix(err.Error(), c.key+": ") || !strings.Contains(err.Error(), "put back what was there") {
 			t.Errorf("%s changed: %v, want the key and what to do", c.key, err)
 		}
 	}
@@ -158,6 +179,7 @@ func TestAReloadShortensTheTimeThatAStopMayTake(t *testing.T) {
 var applied = []string{
 	"ack", "unrouted", "categories", "queue.max_batch", "queue.batch_bytes", "queue.batch_wait",
 	"limits.message", "limits.memory", "limits.queue", "limits.categories",
+	"limits.queue_admits", "limits.messages_per_second",
 	"timeouts.ack", "timeouts.write", "timeouts.stop", "log.level",
 }
 
@@ -178,6 +200,25 @@ func TestEveryKeyIsAppliedByAReloadOrSpokenOf(t *testing.T) {
 		if said != 1 && key != "buffer.path" { // fixed, and the buffer's other keys are for later
 			t.Errorf("%s: it is refused, said to be for later, or applied: %d of these", key, said)
 		}
+	}
+}
+
+func TestAFolderThatChangesIsNotLeftBehind(t *testing.T) {
+	old, cfg := sample(), sample()
+	cfg.State = "/other"
+	want := "state: /other, was /var/lib/twinscribe: it cannot change while the server runs, and a start with the new folder would leave what waits in the old one: " +
+		"put back what was there, if need be with the key state, or stop the server, move /var/lib/twinscribe to /other and start it again"
+	if err := fixed(old, cfg); err == nil || err.Error() != want { // the buffer below moves along
+		t.Errorf("%v", err)
+	}
+	cfg = sample()
+	cfg.Buffer.Path = "/b"
+	if err := fixed(old, cfg); err == nil || !strings.Contains(err.Error(), "move /var/lib/twinscribe/buffer to /b") {
+		t.Errorf("%v", err)
+	}
+	cfg.Buffer.Path = BufferPath(old)
+	if err := fixed(old, cfg); err != nil {
+		t.Errorf("the same folder, named: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type Server struct {
 	*base
 	o          Options
 	part       share // of the descriptors; base.cfg is its configuration
+	places     *places
+	used       usedFolders
 	aggregator *aggregator.Aggregator
 	thrift     *thrift.Server
 	http       *http.Server
@@ -60,6 +63,7 @@ type Server struct {
 	stopping chan struct{}
 	reloads  chan struct{} // of one slot: holds the turn
 	asked    chan struct{} // of one slot: somebody wants a reload
+	brought  chan struct{} // of one slot: a reload was good
 	failed   chan error    // of a listener
 
 	current atomic.Pointer[conf.Config] // in force; o.Config is the one of the start
@@ -68,7 +72,9 @@ type Server struct {
 	mu       sync.Mutex
 	warnings []string // of the configuration in force
 	reloaded reloadStatus
-	chainLog *zap.Logger // of all chains together
+	notSent  []string          // what lies on the disk and nobody sends
+	notTaken map[string]string // why what an original has left is not taken over, by path
+	chainLog *zap.Logger       // of all chains together
 }
 
 // twinPatience is how long a start waits for the clusters to tell of another
@@ -101,7 +107,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{
 		base: b, o: o, part: part, since: time.Now(), warnings: o.Warnings,
-		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), failed: make(chan error, 2),
+		stopping: make(chan struct{}), reloads: make(chan struct{}, 1), asked: make(chan struct{}, 1), brought: make(chan struct{}, 1), failed: make(chan error, 2),
 		metrics: prometheus.NewRegistry(), door: newDoorkeeper(part.http), chainLog: sparing(b.log).Named("failover"),
 	}
 	s.current.Store(o.Config)
@@ -111,6 +117,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			if l != nil {
 				l.Close()
 			}
+		}
+		if s.places != nil {
+			err = errors.Join(err, s.places.close())
 		}
 		return nil, errors.Join(err, b.close(ctx))
 	}
@@ -130,9 +139,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 	for _, at := range s.sites {
 		at.root = files.NewRoot(s.rootOptions(at))
 	}
+	s.loadUse()
+	s.openPlaces()
 	if s.aggregator, err = s.newAggregator(); err != nil {
 		return err
 	}
+	s.beginLeftovers(s.cfg)
 	t := s.cfg
 	s.thrift = thrift.New(s.aggregator, thrift.Options{
 		Log:            s.log.Named("thrift"),
@@ -147,9 +159,12 @@ func (s *Server) open(ctx context.Context) (err error) {
 
 func (s *Server) listen(ctx context.Context) (err error) {
 	var lc net.ListenConfig
-	for i, addr := range []string{s.cfg.Listen.Thrift, s.cfg.Listen.HTTP} {
-		if s.listeners[i], err = lc.Listen(ctx, "tcp", addr); err != nil {
-			return fmt.Errorf("listening: %w: is another server running?", err)
+	for i, at := range []struct{ addr, key string }{
+		{s.cfg.Listen.Thrift, "listen.thrift (port in a Scribe file)"},
+		{s.cfg.Listen.HTTP, "listen.http (http in a Scribe file)"},
+	} {
+		if s.listeners[i], err = lc.Listen(ctx, "tcp", at.addr); err != nil {
+			return fmt.Errorf("listening: %w: is another server running? else choose another address with %s", err, at.key)
 		}
 	}
 	return nil
@@ -165,24 +180,33 @@ func (s *Server) rootOptions(at *site) files.Options {
 	}
 }
 
+// fb303Name is what each Scribe server answers to getName; monitoring goes by it.
+const fb303Name = "Scribe"
+
 func (s *Server) newAggregator() (*aggregator.Aggregator, error) {
 	c, err := s.aggregatorConfig(s.cfg)
 	if err != nil {
 		return nil, err
 	}
-	rescue := store.NewBuffer(s.buffer, store.BufferOptions{
-		AnyUsable: func() bool { return anyUsable(s.sites) }, Place: placeBuffer,
-	})
 	return aggregator.New(aggregator.Options{
-		Config: c, Version: s.o.Version,
-		Rescue: func(ctx context.Context, b *store.Batch) error {
-			_, err := rescue.Append(ctx, b)
-			return err
-		},
+		Config: c, Version: cmp.Or(s.cfg.FB303Version, s.o.Version),
+		Name:         fb303Name,
+		Rescue:       s.rescueShared,
+		Counters:     s.counters,
+		Problem:      s.refusedReload,
 		Reinitialize: s.AskReload,
 		Shutdown:     s.Shutdown,
 		Now:          s.now, Log: s.log.Named("aggregator"),
 	})
+}
+
+// rescueShared keeps a batch at a stop, in the buffer that all chains share.
+func (s *Server) rescueShared(ctx context.Context, b *store.Batch) error {
+	to := store.NewBuffer(s.buffer, store.BufferOptions{
+		AnyUsable: func() bool { return anyUsable(s.sites) }, Place: placeBuffer,
+	})
+	_, err := to.Append(ctx, b)
+	return err
 }
 
 func (s *Server) aggregatorConfig(cfg *conf.Config) (aggregator.Config, error) {
@@ -192,11 +216,12 @@ func (s *Server) aggregatorConfig(cfg *conf.Config) (aggregator.Config, error) {
 	}
 	c := aggregator.Config{
 		Rules:       rules,
-		DeadLetters: aggregator.Rule{Match: "*", Ack: aggregator.AckStored, Key: placeDeadLetter, Open: s.keepChain(buffer.DeadLetter, placeDeadLetter)},
+		DeadLetters: s.keep(buffer.DeadLetter, placeDeadLetter),
 		Limits:      cfg.Limits, Timeouts: cfg.Timeouts, Queue: cfg.Queue,
 	}
 	if cfg.Unrouted == "keep" {
-		c.Unrouted = &aggregator.Rule{Match: "*", Ack: aggregator.AckStored, Key: placeUnrouted, Open: s.keepChain(buffer.Unrouted, placeUnrouted)}
+		kept := s.keep(buffer.Unrouted, placeUnrouted)
+		c.Unrouted = &kept
 	}
 	return c, nil
 }
@@ -216,6 +241,8 @@ func (s *Server) Run(ctx context.Context) (left int64, err error) {
 		work.wg.Go(func() { at.root.Run(work.ctx) })
 	}
 	work.wg.Go(func() { s.housekeep(work.ctx) })
+	work.wg.Go(func() { s.places.network.Run(work.ctx) })
+	queues.wg.Go(func() { s.takeOver(queues.ctx) })
 	ways.wg.Go(func() { s.reloadWhenAsked(ways.ctx) })
 	queues.wg.Go(func() { s.aggregator.Run(queues.ctx) })
 	s.http = s.newHTTP(ways.ctx)
@@ -285,7 +312,7 @@ func (s *Server) stopInOrder(life context.Context, health, work, queues, ways *b
 	ways.stop()
 	work.stop()
 	health.stop()
-	return left, errors.Join(err, s.close(life))
+	return left, errors.Join(err, s.places.close(), s.close(life))
 }
 
 // housekeep looks every second after what nothing else looks after.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"path"
 	"path/filepath"
 	"sync"
 	"time"
@@ -96,6 +97,11 @@ func openSites(cfg *conf.Config, state *statedir.Dir, fs vfs.FS, log *zap.Logger
 			},
 			Log: log.Named("health"),
 		})
+		if state != nil {
+			if err := stays(fs, state, c); err != nil {
+				return sites, err
+			}
+		}
 		var note, root string
 		if c.Dir != nil && state != nil {
 			if note, root, err = rootNote(fs, state, c); err != nil {
@@ -105,6 +111,7 @@ func openSites(cfg *conf.Config, state *statedir.Dir, fs vfs.FS, log *zap.Logger
 		if s.cluster, err = openCluster(c, s, fs, root != "", log); err != nil {
 			return sites, fmt.Errorf("cluster %s: %w", c.Name, err)
 		}
+		s.cluster = engineOf(c, s.cluster)
 		sites = append(sites, s)
 		if root != "" {
 			if err := noteRoot(fs, note, root); err != nil {
@@ -133,6 +140,34 @@ func rootNote(fs vfs.FS, state *statedir.Dir, c *conf.Cluster) (note, root strin
 	return note, root, nil
 }
 
+// stays makes sure that a cluster's folder is where it was at the starts before:
+// the journal, the manifests and the inventories there are known by their paths
+// below it. Noted are those of clusters that have one.
+func stays(fs vfs.FS, state *statedir.Dir, c *conf.Cluster) error {
+	root := ""
+	if c.HDFS != nil {
+		root = c.HDFS.Root
+	} else if abs, err := filepath.Abs(c.Dir.Path); err == nil {
+		root = abs
+	}
+	now := path.Join(root, c.Folder)
+	note := filepath.Join(state.Sub("roots"), c.Name+".folder")
+	was, err := vfs.ReadFile(fs, note)
+	switch {
+	case errors.Is(err, iofs.ErrNotExist) && c.Folder == "":
+		return nil
+	case errors.Is(err, iofs.ErrNotExist):
+		return noteRoot(fs, note, now)
+	case err != nil:
+		return fmt.Errorf("cluster %s: %w", c.Name, err)
+	case string(was) != now:
+		return fmt.Errorf("cluster %s: what this server has written there lies in %s, and the configuration says %s: files that are open there would stay open and "+
+			"no reader would find the others: have it say the same as before (clusters[].folder and the root; in a Scribe file hdfs_folder=%s); "+
+			"to begin anew there on purpose, stop the server in order with the old file and delete %s", c.Name, was, now, path.Dir(string(was)), note)
+	}
+	return nil
+}
+
 func noteRoot(fs vfs.FS, note, root string) error {
 	if err := vfs.MkdirAllSync(fs, filepath.Dir(note), 0o700); err != nil {
 		return err
@@ -153,7 +188,7 @@ func openCluster(c *conf.Cluster, o cluster.Observer, fs vfs.FS, create bool, lo
 	}
 	h := c.HDFS
 	return hdfs.New(hdfs.Options{
-		Name: c.Name, NameNodes: h.NameNodes, User: h.User, Root: h.Root,
+		Name: c.Name, NameNodes: h.NameNodes, User: h.User, Root: h.Root, Probes: path.Join(c.Folder, "_probe"),
 		Replication: h.Replication, MinReplicas: h.MinReplicas,
 		BlockSize: 128 << 20, Sync: h.Sync == "hsync",
 		NodeTimeout: h.NodeTimeout, ConnectTimeout: h.Connect, RPCTimeout: h.RPC,

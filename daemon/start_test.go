@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"twinscribe/conf"
 	"twinscribe/store/catalog"
 	"twinscribe/store/inventory"
 	"twinscribe/store/reader"
@@ -126,6 +127,44 @@ func TestARootThatIsMissingIsMadeAtTheFirstStartOnly(t *testing.T) {
 		t.Errorf("n1 was made anew, over a disk that is not mounted: %v", err)
 	}
 	w.putBack("n1")
+}
+
+func TestAFolderOfAClusterDoesNotMoveUnnoticed(t *testing.T) {
+	t.Parallel()
+	in := func(folder string) string {
+		return quick + strings.Replace(two, "dir: {path: DIR/n1}", "dir: {path: DIR/n1}, "+folder, 1) + all
+	}
+	first := in("folder: logs/_twinscribe")
+	w := newWorld(t, first).start()
+	w.send("web", "one")
+	if left, err := w.stop(); left != 0 || err != nil {
+		t.Fatal(left, err)
+	}
+	for _, moved := range []string{in("folder: _twinscribe"), in("drain: false"), strings.Replace(first, "DIR/n1", "DIR/other", 1)} {
+		w.write(moved)
+		s, err := w.open()
+		if s != nil || err == nil || !strings.Contains(err.Error(), w.path("n1", "logs", "_twinscribe")) || !strings.Contains(err.Error(), "cluster n1") {
+			t.Fatalf("started with its files elsewhere: %v", err)
+		}
+	}
+	w.write(first)
+	w.start()
+	w.send("web", "two")
+	if left, err := w.stop(); left != 0 || err != nil {
+		t.Fatal(left, err)
+	}
+	w.write(in("folder: _twinscribe"))
+	if err := os.Remove(w.path("state", "roots", "n1.folder")); err != nil { // as the error says
+		t.Fatal(err)
+	}
+	w.start()
+}
+
+// conf cannot ask store/catalog.
+func TestTheEngineFolderHasOneName(t *testing.T) {
+	if conf.EngineFolder != catalog.EngineFolder {
+		t.Errorf("%q and %q", conf.EngineFolder, catalog.EngineFolder)
+	}
 }
 
 func TestADirectoryThatIsNewInTheConfigurationIsMade(t *testing.T) {

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"twinscribe/aggregator"
@@ -24,13 +26,15 @@ type Status struct {
 	Clusters   []ClusterStatus             `json:"clusters"`
 	Buffer     BufferStatus                `json:"buffer"`
 	Journal    JournalStatus               `json:"journal"`
+	Spools     []SpoolsStatus              `json:"spools,omitempty"`
+	Network    []NetworkStatus             `json:"network,omitempty"`
 	Thrift     thrift.ServerStats          `json:"thrift"`
 	Calls      aggregator.Calls            `json:"calls"`
 	Memory     int64                       `json:"memory_bytes"`
 	Totals     aggregator.Book             `json:"totals"`
 	Other      aggregator.Book             `json:"other"`
 	Categories []aggregator.CategoryStatus `json:"categories"`
-	Warnings   []string                    `json:"warnings,omitempty"` // of the configuration
+	Warnings   []string                    `json:"warnings,omitempty"` // of the configuration, of a reload that was refused, and of what nobody sends
 	Reload     reloadStatus                `json:"reload"`
 }
 
@@ -76,6 +80,7 @@ func (s *Server) Status() Status {
 		Version: s.o.Version, Aggregator: s.identity.Aggregator, Epoch: s.identity.Epoch, Start: s.identity.StartID(),
 		Host: host, Since: s.since.Unix(), State: a.State, NotReady: s.notReady(),
 		Buffer: s.bufferStatus(), Journal: JournalStatus{Failed: j.Failed, Missed: j.Missed},
+		Spools: s.spoolsStatus(), Network: s.networkStatus(),
 		Thrift: s.thrift.Stats(), Calls: a.Calls, Memory: a.MemoryBytes,
 		Totals: a.Total, Other: a.Other, Categories: a.Categories,
 	}
@@ -85,7 +90,13 @@ func (s *Server) Status() Status {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.Warnings, st.Reload = s.warnings, s.reloaded
+	st.Warnings, st.Reload = slices.Concat(s.warnings, s.notSent), s.reloaded
+	if refusal := st.Reload.refusal(); refusal != "" {
+		st.Warnings = append(st.Warnings, refusal)
+	}
+	for _, path := range slices.Sorted(maps.Keys(s.notTaken)) {
+		st.Warnings = append(st.Warnings, fmt.Sprintf("what Scribe has left in %s is not taken over; it stays there and is tried again: %s", path, s.notTaken[path]))
+	}
 	return st
 }
 

@@ -29,7 +29,7 @@ func OpenView(cfg *conf.Config, remote []string, dead bool) (*View, error) {
 		if err != nil {
 			return nil, errors.Join(err, v.Close())
 		}
-		v.clusters = append(v.clusters, c)
+		v.clusters = append(v.clusters, engineOf(&cfg.Clusters[i], c))
 	}
 	sources := []reader.BufferSource{reader.LocalBuffer(fs, BufferPath(cfg))}
 	for _, addr := range remote {

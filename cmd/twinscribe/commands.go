@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
 
 // Where the embedded default listens, and where its data lies.
 const (
@@ -22,5 +26,18 @@ func commands() []*cobra.Command {
 		bufferCommand(),
 		benchCommand(),
 		versionCommand(),
+		scribedCommand(),
+		scribeCatCommand(),
+		scribeCtrlCommand(),
 	}
+}
+
+// called is the arguments of a program that may be called by the name of one of
+// the original's, which are commands here.
+func called(argv []string) []string {
+	switch name := filepath.Base(argv[0]); name {
+	case "scribed", "scribe_cat", "scribe_ctrl":
+		return append([]string{name}, argv[1:]...)
+	}
+	return argv[1:]
 }

@@ -19,7 +19,8 @@ func lsCommand() *cobra.Command {
 		Long: `ls lists what there is of a category, or of all. With --check it reads every byte and compares
 manifests, inventories and contents; problems are said on standard error.
 
-The exit status is 3 if something could not be counted, and with --check 1 if there is a problem.`,
+The exit status is 3 if something could not be counted, and with --check 1 if there is a problem.
+Of local files under Scribe's names, and of what goes to other servers, it says what read does.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			q, err := f.query()
@@ -32,14 +33,14 @@ The exit status is 3 if something could not be counted, and with --check 1 if th
 			}
 			defer v.Close()
 			if check {
-				return checkFiles(c, v.Reader, q)
+				return f.status(checkFiles(c, v.Reader, q))
 			}
 			out := bufio.NewWriter(c.OutOrStdout())
 			report, err := v.Reader.List(c.Context(), q, func(i *reader.Item) error { return printItem(out, i, asJSON) })
 			if e := out.Flush(); err == nil {
 				err = e
 			}
-			return tell(c, report, err)
+			return f.status(tell(c, report, err))
 		},
 	}
 	f.add(c)

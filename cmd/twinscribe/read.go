@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"twinscribe/conf"
 	"twinscribe/daemon"
 	"twinscribe/store/reader"
 )
@@ -19,6 +21,7 @@ type queryFlags struct {
 	configFlags
 	category, from, to string
 	remote             []string
+	elsewhere          bool // messages of what is asked for are in none of what is read
 }
 
 func (f *queryFlags) add(c *cobra.Command) {
@@ -63,7 +66,29 @@ func (f *queryFlags) open(c *cobra.Command, dead bool) (*daemon.View, error) {
 	for _, w := range warnings {
 		fmt.Fprintln(c.ErrOrStderr(), w)
 	}
+	f.tellElsewhere(c, cfg)
 	return daemon.OpenView(cfg, f.remote, dead)
+}
+
+// tellElsewhere names what the configuration's stores write to that is not read.
+func (f *queryFlags) tellElsewhere(c *cobra.Command, cfg *conf.Config) {
+	e := cfg.Elsewhere(f.category)
+	if len(e.Folders) > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "not read: local files under Scribe's names in %s: read them by their names\n", strings.Join(e.Folders, ", "))
+	}
+	if len(e.Servers) > 0 {
+		fmt.Fprintf(c.ErrOrStderr(), "not read: what goes to %s, and waits for that in spools: read it there\n", strings.Join(e.Servers, ", "))
+	}
+	f.elsewhere = e.Only
+}
+
+// status is the error of a command that has read: exitUncounted also where
+// messages are elsewhere.
+func (f *queryFlags) status(err error) error {
+	if err == nil && f.elsewhere {
+		return exit{code: exitUncounted}
+	}
+	return err
 }
 
 func readCommand() *cobra.Command {
@@ -78,7 +103,11 @@ clusters and the buffer of this state folder: by partition, in it chain by chain
 sequence. It needs no running server.
 
 What cannot be counted (a cluster away, a torn file, a segment on another host) is said on
-standard error, a line each, and the exit status is then 3.`,
+standard error, a line each, and the exit status is then 3.
+
+Local files under Scribe's names, and what goes to other servers, are no part of the data set.
+Where a store writes to them that is said too, and the exit status is 3 if the category, or one
+of all, has no store that only writes to clusters and the buffer.`,
 		Example: "  twinscribe read --category web --from 2026-11-22T10 --to 2026-11-22T12",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -115,7 +144,7 @@ func read(c *cobra.Command, f *queryFlags, o *outputFlags) error {
 	if e := out.Flush(); err == nil {
 		err = e
 	}
-	return tell(c, report, err)
+	return f.status(tell(c, report, err))
 }
 
 // tell prints what a report has to say, and turns it into an exit status.

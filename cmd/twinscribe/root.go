@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -62,7 +63,7 @@ Without a configuration, 'twinscribe serve' uses two local directories as cluste
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usage("%v (see '%s --help')", err, c.CommandPath())
+		return usage("%s (see '%s --help')", numberWanted(err), c.CommandPath())
 	})
 	root.AddCommand(commands()...)
 	root.InitDefaultHelpCmd()
@@ -123,6 +124,23 @@ func excluded(err error) error {
 		return err
 	}
 	return fmt.Errorf("--%s: say only one of them", strings.ReplaceAll(names, " ", ", --"))
+}
+
+// numberWanted is the error of a flag that holds no number, without the name of
+// the function that read it.
+func numberWanted(err error) string {
+	n, is := errors.AsType[*strconv.NumError](err)
+	if !is {
+		return err.Error()
+	}
+	want := "want a whole number"
+	switch n.Func {
+	case "ParseBool":
+		want = "want true or false"
+	case "ParseFloat":
+		want = "want a number"
+	}
+	return strings.ReplaceAll(err.Error(), n.Error(), want)
 }
 
 func each(c *cobra.Command, do func(*cobra.Command)) {

@@ -59,7 +59,7 @@ func TestScripts(t *testing.T) {
 const raceOptions = "atexit_sleep_ms=0"
 
 // setup gives a script a server's addresses, and replaces them and $WORK in its
-// YAML files.
+// configurations.
 func setup(e *testscript.Env) error {
 	for _, name := range []string{"THRIFT", "HTTP"} {
 		addr, err := freeAddress()
@@ -76,7 +76,7 @@ func setup(e *testscript.Env) error {
 			return err
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(e.WorkDir, "*.yaml"))
+	files, err := filepath.Glob(filepath.Join(e.WorkDir, "*.[yc]*[lf]")) // .yaml and .conf
 	if err != nil {
 		return err
 	}

@@ -20,13 +20,21 @@ func printStatus(w io.Writer, st *daemon.Status) {
 	for _, why := range st.NotReady {
 		fmt.Fprintf(w, "not ready: %s\n", why)
 	}
-	fmt.Fprintln(w, "clusters:")
+	if len(st.Clusters) > 0 {
+		fmt.Fprintln(w, "clusters:")
+	}
 	for i := range st.Clusters {
 		printCluster(w, &st.Clusters[i])
 	}
 	fmt.Fprintf(w, "buffer: %d of %d bytes, not on a cluster: %s\n", st.Buffer.Bytes, st.Buffer.Limit, orNothing(listed(st.Buffer.Unshipped)))
 	if st.Buffer.Damaged > 0 {
 		fmt.Fprintf(w, "  %d segments are damaged: see 'twinscribe buffer verify'\n", st.Buffer.Damaged)
+	}
+	for i := range st.Spools {
+		printSpools(w, &st.Spools[i])
+	}
+	for i := range st.Network {
+		printNetwork(w, &st.Network[i])
 	}
 	if st.Journal.Failed {
 		fmt.Fprintln(w, "journal: failed; writing goes on")
@@ -43,6 +51,56 @@ func printStatus(w io.Writer, st *daemon.Status) {
 	}
 	if len(unrouted) > 0 {
 		fmt.Fprintf(w, "no rule matches: %s\n", strings.Join(unrouted, ", "))
+	}
+	for _, text := range st.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", text)
+	}
+}
+
+func printSpools(w io.Writer, s *daemon.SpoolsStatus) {
+	fmt.Fprintf(w, "spools in %s: %d of %d bytes, %d messages wait%s\n", s.Path, s.Bytes, s.Limit, s.Waiting, framedFiles(s.Files, s.FileBytes))
+	for i := range s.Behind {
+		c := &s.Behind[i]
+		fmt.Fprintf(w, "  %q", string(c.Category))
+		if c.Route > 0 {
+			fmt.Fprintf(w, " store %d", c.Route+1)
+		}
+		if c.Part >= 0 {
+			fmt.Fprintf(w, " part %d", c.Part)
+		}
+		fmt.Fprintf(w, ": %s for %v, %d messages wait%s", c.State, seconds(c.SinceSeconds), c.Waiting, framedFiles(c.Files, c.FileBytes))
+		if c.LastError != "" {
+			fmt.Fprintf(w, "; last error: %s", c.LastError)
+		}
+		if c.Problem != "" {
+			fmt.Fprintf(w, "; problem: %s", c.Problem)
+		}
+		fmt.Fprintln(w)
+	}
+	if s.Omitted > 0 {
+		fmt.Fprintf(w, "  and %d more\n", s.Omitted)
+	}
+}
+
+// framedFiles tells of files of an original that wait.
+func framedFiles(n int, bytes int64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d files of Scribe's with %d bytes", n, bytes)
+}
+
+func printNetwork(w io.Writer, n *daemon.NetworkStatus) {
+	fmt.Fprintf(w, "forwarding: %s, %d chains\n", n.State, n.Chains)
+	for _, s := range n.Servers {
+		state := "well"
+		if s.Sick {
+			state = "does not answer"
+		}
+		fmt.Fprintf(w, "  %s %s; messages sent %d, calls %d, refused %d, failed %d\n", s.Address, state, s.Sent, s.Tries, s.TryLater, s.Failed)
+	}
+	if n.LastError != "" && n.State != "healthy" {
+		fmt.Fprintf(w, "  last error: %s\n", n.LastError)
 	}
 }
 
@@ -90,6 +148,8 @@ func ctlBooks(api *api) *cobra.Command {
   offered  = accepted + refused
   accepted = stored + dropped + withdrawn + queued + in flight
 
+A category with several routes, or with one that is split, has a book for each.
+
 The exit status is 1 if a book does not balance.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -99,7 +159,12 @@ The exit status is 1 if a book does not balance.`,
 			}
 			bad := false
 			for i := range st.Categories {
-				bad = printBook(c, fmt.Sprintf("%q", string(st.Categories[i].Category)), &st.Categories[i].Book) || bad
+				b := &st.Categories[i].Book
+				name := fmt.Sprintf("%q", string(b.Category))
+				if b.Lane != nil {
+					name += " " + b.Lane.String()
+				}
+				bad = printBook(c, name, b) || bad
 			}
 			if bad = printBook(c, "all", &st.Totals) || bad; bad {
 				return exit{code: exitFailed}
