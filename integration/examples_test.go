@@ -32,6 +32,10 @@ func TestExamples(t *testing.T) {
 		exampleHA(t, n1, startExample(t, "ha", `"nn1a:8020"`, quoted(n1.Addrs["nn"]), `"nn1b:8020"`, quoted(n1.Addrs["nn2"]),
 			`"nn2a:8020"`, quoted(n2.Addr), `"nn2b:8020"`, quoted(nobody(t))))
 	})
+	t.Run("scribe-central", func(t *testing.T) {
+		exampleScribe(t, startScribeExample(t, "scribe-central", "nn1:8020/logs", n1.Addrs[n1.Active()]+"/logs/scribe-central",
+			"nn2:8020/logs", n2.Addr+"/logs/scribe-central", "/var/spool/scribe", t.TempDir()))
+	})
 }
 
 func quoted(s string) string { return `"` + s + `"` }
@@ -39,14 +43,17 @@ func quoted(s string) string { return `"` + s + `"` }
 // missingExamples are those in the folder that TestExamples does not know.
 func missingExamples(t *testing.T) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(lab.Repository(), "conf", "*.yaml"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("examples: %q %v", files, err)
+	var files []string
+	for _, ext := range []string{"yaml", "conf"} {
+		found, err := filepath.Glob(filepath.Join(lab.Repository(), "conf", "*."+ext))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("examples: %q %v", found, err)
+		}
+		files = append(files, found...)
 	}
-	known := []string{"embedded", "two-clusters", "received", "categories", "ha"}
-	return slices.DeleteFunc(files, func(f string) bool {
-		return slices.Contains(known, strings.TrimSuffix(filepath.Base(f), ".yaml"))
-	})
+	known := []string{"embedded.yaml", "two-clusters.yaml", "received.yaml", "categories.yaml", "ha.yaml", "scribe-central.conf",
+		"scribe-leaf.conf", "scribe-buckets.conf"} // these two need no cluster: package dropin starts them
+	return slices.DeleteFunc(files, func(f string) bool { return slices.Contains(known, filepath.Base(f)) })
 }
 
 // logsFolder makes /logs, writable by the examples' user, as operators do.
@@ -106,6 +113,27 @@ func startExample(t *testing.T, name string, pairs ...string) *lab.Server {
 	if out, stderr, code := s.Run("check", s.Config); code != 0 || len(stderr) > 0 {
 		t.Fatalf("check: exit status %d, %s%s", code, out, stderr)
 	}
+	s.Start()
+	return s
+}
+
+// startScribeExample is startExample for one in Scribe's grammar.
+func startScribeExample(t *testing.T, name string, pairs ...string) *lab.Server {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(lab.Repository(), "conf", name+".conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	pairs = append(pairs, "\nport=1463\n", "\n", "\nstate=/var/lib/twinscribe\n", "\n", "id=ag1", "id="+name)
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			t.Fatalf("conf/%s.conf has no %q", name, pairs[i])
+		}
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	s := lab.NewScribe(t, text)
+	s.Env = append(s.Env, "HADOOP_USER_NAME=scribe")
 	s.Start()
 	return s
 }
@@ -265,5 +293,18 @@ func exampleHA(t *testing.T, n1 *lab.HA, s *lab.Server) {
 	ctl(t, s, "drain", "n1", "--timeout", "30s")
 	all.to(t, s, "web", "n2", "stored")
 	ctl(t, s, "undrain", "n1")
+	all.stopped(t, s)
+}
+
+func exampleScribe(t *testing.T, s *lab.Server) {
+	var began status
+	s.Get("/v1/status", &began)
+	first, second := began.Clusters[0].Name, began.Clusters[1].Name
+	all := sent{}
+	all.to(t, s, "web", first, "stored")
+	ctl(t, s, "drain", first, "--timeout", "30s")
+	all.to(t, s, "web", second, "stored")
+	ctl(t, s, "drain", second, "--force", "--timeout", "30s")
+	all.to(t, s, "web", "buffer", "stored")
 	all.stopped(t, s)
 }

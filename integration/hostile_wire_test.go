@@ -4,7 +4,6 @@ package integration
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -14,44 +13,17 @@ import (
 // forged is what stands in every message that must never be stored: its call was not sent whole.
 const forged = "FORGED"
 
-// framed puts the length before a body.
-func framed(body ...[]byte) []byte {
-	b := bytes.Join(body, nil)
-	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
-}
-
-func be32(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }
-
-// method is the header of a message in the old form: kind 1 is a call, 4 a oneway call.
-func method(name string, kind byte) []byte {
-	return append(append(append(be32(len(name)), name...), kind), 0, 0, 0, 7)
-}
-
-// strict is the header in the strict form.
-func strict(name string, kind byte) []byte {
-	return append(append(append([]byte{0x80, 1, 0, kind}, be32(len(name))...), name...), 0, 0, 0, 7)
-}
-
-func text(id int, s string) []byte {
-	return append(append([]byte{11, 0, byte(id)}, be32(len(s))...), s...)
-}
-
-// list begins the field of a Log call that holds n entries.
-func list(n int) []byte { return append([]byte{15, 0, 1, 12}, be32(n)...) }
-
-// entry is a whole LogEntry.
-func entry(category, message string) []byte {
-	return append(append(text(1, category), text(2, message)...), 0)
-}
-
-// call is the body of a whole Log call.
-func call(kind byte, entries ...lab.Entry) []byte {
-	b := append(method("Log", kind), list(len(entries))...)
-	for _, e := range entries {
-		b = append(b, entry(string(e.Category), string(e.Message))...)
-	}
-	return append(b, 0)
-}
+// The parts of a call, as package lab has them.
+var (
+	framed = lab.Framed
+	be32   = lab.Int32
+	method = lab.OldHeader
+	strict = lab.StrictHeader
+	text   = lab.TextField
+	list   = lab.EntryList
+	entry  = lab.EntryBytes
+	call   = lab.LogBody
+)
 
 // forgery is a well-formed frame of a call that nobody makes: it stands where a client's text stands.
 func forgery() []byte {

@@ -3,7 +3,6 @@
 package integration
 
 import (
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -24,11 +23,12 @@ import (
 type killer struct {
 	t       *testing.T
 	s       *lab.Server
-	n1, n2  *lab.Hadoop
 	weather *weather
-	pids2   map[string]int // of N2's processes
-	want    int            // hits of each point
-	moments int            // to be drawn
+	want    int // hits of each point
+	moments int // to be drawn
+
+	usual        string        // kind of lives that come first
+	arrangements []arrangement // for what these do not pass
 
 	end      time.Time
 	log      string // of the points, by the server
@@ -63,13 +63,12 @@ func (k *killer) of(name string) (end func()) {
 	return func() { l.took += time.Since(begun) }
 }
 
-func newKiller(t *testing.T, s *lab.Server, n1, n2 *lab.Hadoop, points []string, want, moments int) *killer {
-	k := &killer{t: t, s: s, n1: n1, n2: n2, want: want, moments: moments, log: filepath.Join(s.Dir, "points.log"),
+func newKiller(t *testing.T, s *lab.Server, points []string, want, moments int) *killer {
+	k := &killer{t: t, s: s, weather: &weather{}, want: want, moments: moments, log: filepath.Join(s.Dir, "points.log"),
 		hits: map[string]int{}, passed: map[string]int{}, tried: map[string]int{}, kinds: map[string]*kind{}}
 	for _, p := range points {
 		k.hits[p] = 0
 	}
-	k.weather, k.pids2 = newWeather(t, n1), pidsOf(n2)
 	return k
 }
 
@@ -77,7 +76,7 @@ func newKiller(t *testing.T, s *lab.Server, n1, n2 *lab.Hadoop, points []string,
 // them has passed no point that is due, something is arranged for each of those that are left.
 func (k *killer) run(limit time.Duration) {
 	k.end = time.Now().Add(limit)
-	defer k.weather.end()
+	defer k.weather.begin(k.t)()
 	for _, p := range []string{"folder.made", "ship.folder-made"} { // only a new state folder passes them
 		for n, ok := k.hits[p]; ok && n < k.want && !k.over(); n++ {
 			k.live("state folder made", []string{p}, 5*time.Second, nil)
@@ -91,7 +90,7 @@ func (k *killer) run(limit time.Duration) {
 			return
 		case len(k.segments(".seg")) > 0 && has(due, "ship.") && rand.IntN(3) == 0:
 			k.ship(due)
-		case k.live("N1 flaps", due, 3*time.Second, nil) == "":
+		case k.live(k.usual, due, 3*time.Second, nil) == "":
 			k.arrange()
 		}
 	}
@@ -111,7 +110,8 @@ func (k *killer) due() (list []string) {
 }
 
 // often are points that a life passes again and again: they are hit at a later passing too.
-var often = []string{"append.", "segment.written", "segment.synced", "replace.", "journal.written", "begin.", "seal.", "inventory.local"}
+var often = []string{"append.", "segment.written", "segment.synced", "replace.", "journal.written", "begin.", "seal.", "inventory.local",
+	"name.", "replay.sent", "replay.noted"}
 
 // arm makes all due points deadly, each at a passing that is drawn where there are many.
 func (k *killer) arm(due []string) map[string]int {
@@ -206,17 +206,7 @@ type arrangement struct {
 // arrange goes through the kinds of lives, each as long as it brings something. All that is due is
 // armed: it is seldom passed by now.
 func (k *killer) arrange() {
-	for _, a := range []arrangement{
-		{[]string{"segment."}, k.outage},
-		{[]string{"recover.empty-found"}, k.emptied},
-		{[]string{"quarantine.", "recover."}, k.torn},
-		{[]string{"ship.to-be-moved"}, k.moved},
-		{[]string{"ship."}, k.shipped},
-		{[]string{"tear.", "repair.to-be-cut", "repair.cut-asked-for"}, func(due []string) string { return k.frozen("dn1", 2*time.Second, due) }},
-		{[]string{"discard."}, func(due []string) string { return k.frozen("nn", 3*time.Second, due) }},
-		{[]string{"begin.", "append.", "seal.", "publish.", "repair.", "inventory.", "forget."}, k.calm},
-		{[]string{"delete."}, k.deleted},
-	} {
+	for _, a := range k.arrangements {
 		for dry := 0; dry < 2 && !k.over() && has(k.due(), a.points...); {
 			if a.live(k.due()) == "" {
 				dry++
@@ -238,116 +228,11 @@ func (k *killer) calm(due []string) string {
 	return k.live("calm", due, 10*time.Second, nil)
 }
 
-// frozen is a life in which one of N1's processes stops for a while.
-func (k *killer) frozen(who string, long time.Duration, due []string) string {
-	defer k.weather.hold()()
-	return k.live(who+" of N1 frozen", due, 8*time.Second, func(stop <-chan struct{}) {
-		wait(stop, 800*time.Millisecond)
-		defer k.freeze(k.n1, who)()
-		wait(stop, long)
-	})
-}
-
 func wait(stop <-chan struct{}, d time.Duration) {
 	select {
 	case <-stop:
 	case <-time.After(d):
 	}
-}
-
-// freeze stops a process; the weather is held.
-func (k *killer) freeze(h *lab.Hadoop, who string) (thaw func()) {
-	pid := k.weather.pids[who]
-	if h == k.n2 {
-		pid = k.pids2[who]
-	}
-	h.Signal(pid, syscall.SIGSTOP)
-	return func() { h.Signal(pid, syscall.SIGCONT) }
-}
-
-// outage freezes both clusters once the server works, so that segments are begun.
-func (k *killer) outage(due []string) string {
-	defer k.weather.hold()()
-	return k.live("outage", due, 9*time.Second, func(stop <-chan struct{}) {
-		wait(stop, 700*time.Millisecond)
-		for _, h := range []*lab.Hadoop{k.n1, k.n2} {
-			for _, who := range []string{"nn", "dn1"} {
-				defer k.freeze(h, who)()
-			}
-		}
-		wait(stop, 5*time.Second)
-	})
-}
-
-// emptied leaves a segment in which nothing is, and starts the server on it.
-func (k *killer) emptied([]string) string {
-	if k.outage([]string{"segment.headed"}) == "" {
-		return ""
-	}
-	return k.live("empty segment", []string{"recover.empty-found"}, 3*time.Second, nil)
-}
-
-// torn leaves a segment with half a record at its end, as a write that was cut off does, and starts
-// the server on it until the segment is whole.
-func (k *killer) torn(due []string) (point string) {
-	at := []string{"segment.written"}
-	if slices.Contains(due, "recover.nothing-found") {
-		at = []string{"segment.begun"}
-	}
-	if k.outage(at) == "" {
-		return ""
-	}
-	list := k.segments(".seg")
-	if len(list) == 0 {
-		k.t.Fatal("a segment was being written, and none is there")
-	}
-	for {
-		tearSegment(k.t, list[len(list)-1])
-		point = k.live("torn segment", due, 3*time.Second, nil)
-		if !has([]string{point}, "quarantine.", "recover.cut", "recover.nothing-found") {
-			return point // it has its footer, and is not written to any more
-		}
-		due = slices.DeleteFunc(due, func(p string) bool { return k.hits[p] >= k.want })
-	}
-}
-
-func tearSegment(t *testing.T, path string) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.Write([]byte("1SCR\x00\x04\x00\x00 a record that was cut off")); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// shipped is `buffer ship` of segments that an outage leaves.
-func (k *killer) shipped(due []string) string {
-	if len(k.segments(".seg")) == 0 {
-		k.outage([]string{"segment.synced"})
-	}
-	return k.ship(due)
-}
-
-// moved leaves a ship to N1 that has just begun, and starts the server while N1 is away.
-func (k *killer) moved(due []string) string {
-	k.ship(nil) // what is there may be on its way already
-	if k.shipped([]string{"ship.created"}) == "" || !k.intentOn("n1") {
-		return ""
-	}
-	defer k.weather.hold()()
-	defer k.freeze(k.n1, "nn")()
-	return k.live("ship begun, N1 away", due, 15*time.Second, nil)
-}
-
-// deleted is a life that is long enough for shipped segments to be deleted.
-func (k *killer) deleted(due []string) string {
-	if len(k.segments(".shipped")) == 0 {
-		k.shipped(nil)
-	}
-	defer k.weather.hold()()
-	return k.live("segments deleted", due, 20*time.Second, nil)
 }
 
 // segments are the files of the buffer with an extension, the one that was changed last at the end.
@@ -369,22 +254,6 @@ func (k *killer) segments(ext string) (list []string) {
 		}
 	}
 	return list
-}
-
-// intentOn says whether a ship to a cluster has begun that may still go to the other.
-func (k *killer) intentOn(cluster string) bool {
-	names, _ := filepath.Glob(filepath.Join(k.s.Dir, "state", "ship", "*.intent"))
-	for _, name := range names {
-		var it struct {
-			Cluster   string
-			Committed bool
-		}
-		b, err := os.ReadFile(name)
-		if err == nil && json.Unmarshal(b, &it) == nil && it.Cluster == cluster && !it.Committed {
-			return true
-		}
-	}
-	return false
 }
 
 // ship is `buffer ship` without a server, ended by a point or by itself.

@@ -24,7 +24,7 @@ var fewPoints = []string{"state.counted", "begin.created", "append.acknowledged"
 // whole life, while N1 comes and goes: nothing acknowledged is lost, nothing stands twice, and a
 // minute after the last start no file of a dead one is open.
 func TestProve2Kill9(t *testing.T) {
-	points := lab.FailPoints(t)
+	points, _ := failPoints(t)
 	ordinary, err := lab.Binary()
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestProve2Kill9(t *testing.T) {
 	if testing.Short() {
 		points, want = fewPoints, 1
 	}
-	k := newKiller(t, s, n1, n2, points, want, pick(3, 50))
+	k := newHadoopKiller(t, s, n1, n2, points, want, pick(3, 50))
 	const size = 600
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -58,7 +58,12 @@ func TestProve2Kill9(t *testing.T) {
 	cancel()
 	hs := <-done
 	after := settled(t, s, 60*time.Second-time.Since(last)) + time.Since(last)
-	left := deadOpen(t, s, n1, n2)
+	left := deadOpen(t, s, func() (open []string) {
+		for _, h := range []*lab.Hadoop{n1, n2} {
+			open = append(open, openNames(t, h)...)
+		}
+		return open
+	})
 	balance(t, s)
 	if code := s.Stop(); code != 0 {
 		t.Errorf("the server stopped with %d", code)
@@ -85,15 +90,13 @@ func busyLife(n1, n2 *lab.Hadoop) string {
 		fmt.Sprintf(files, "n1") + fmt.Sprintf(files, "n2") + "          - {buffer: {}}\n"
 }
 
-// deadOpen are the open files that nobody writes any more, once the living ones are known.
-func deadOpen(t *testing.T, s *lab.Server, clusters ...*lab.Hadoop) []string {
+// deadOpen are those of the clusters' open files that nobody writes any more, once the living ones
+// are known.
+func deadOpen(t *testing.T, s *lab.Server, list func() []string) []string {
 	t.Helper()
 	var before, after status
 	s.Get("/v1/status", &before)
-	var open []string
-	for _, h := range clusters {
-		open = append(open, openNames(t, h)...)
-	}
+	open := list()
 	s.Get("/v1/status", &after)
 	living := 0
 	for i := range before.Clusters {

@@ -137,3 +137,13 @@ func (d *SmallDisk) End() {
 
 // host is HOST:PORT for a port on one of the loopback addresses.
 func host(address string, port int) string { return net.JoinHostPort(address, fmt.Sprint(port)) }
+
+// SmallFolder is a folder on a disk of that size (2m), which is there until the end of the test.
+// It needs root.
+func SmallFolder(t testing.TB, size string) string {
+	t.Helper()
+	folder := filepath.Join(t.TempDir(), "disk")
+	d := hold(t, "smalldisk", "mounted", folder, size)
+	t.Cleanup(func() { d.end() })
+	return folder
+}

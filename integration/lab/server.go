@@ -49,6 +49,9 @@ type Server struct {
 	Bin string   // instead of Binary
 	Env []string // in addition to the test's own, of what is started next
 
+	head string   // of the configuration: what NewServer and NewScribe fill in
+	args []string // what starts it
+
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan error
@@ -58,13 +61,33 @@ type Server struct {
 // the caller.
 func NewServer(t testing.TB, yaml string) *Server {
 	t.Helper()
+	return newYAML(t, freePort(t), freePort(t), yaml)
+}
+
+// NewReceiver is NewServer on ports that stay the test's own while the server is away.
+func NewReceiver(t testing.TB, yaml string) *Server {
+	t.Helper()
+	return newYAML(t, "127.0.0.1:"+ownPort(t), "127.0.0.1:"+ownPort(t), yaml)
+}
+
+func newYAML(t testing.TB, thrift, http, yaml string) *Server {
+	t.Helper()
+	s := newServer(t, thrift, http, "serve", "twinscribe.yaml")
+	s.head = fmt.Sprintf("id: ag1\nlisten: {thrift: %q, http: %q}\nstate: %q\n", s.Thrift, s.HTTP, filepath.Join(s.Dir, "state"))
+	s.Rewrite(yaml)
+	return s
+}
+
+// newServer makes the folder of a server that a command starts, and has all of it ended and
+// removed behind the test.
+func newServer(t testing.TB, thrift, http, command, config string) *Server {
+	t.Helper()
 	dir, err := os.MkdirTemp(os.Getenv("TWINSCRIBE_TMP"), "twinscribe-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, Dir: dir, Config: filepath.Join(dir, "twinscribe.yaml"),
-		Thrift: freePort(t), HTTP: freePort(t)}
-	s.Rewrite(yaml)
+	s := &Server{t: t, Dir: dir, Config: filepath.Join(dir, config), Thrift: thrift, HTTP: http}
+	s.args = []string{command, "-c", s.Config}
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
@@ -77,11 +100,11 @@ func NewServer(t testing.TB, yaml string) *Server {
 	return s
 }
 
-// Rewrite replaces the configuration file; a running server does not look at it by itself.
-func (s *Server) Rewrite(yaml string) {
+// Rewrite replaces the configuration file below what is filled in; a running server does not look
+// at it by itself.
+func (s *Server) Rewrite(text string) {
 	s.t.Helper()
-	head := fmt.Sprintf("id: ag1\nlisten: {thrift: %q, http: %q}\nstate: %q\n", s.Thrift, s.HTTP, filepath.Join(s.Dir, "state"))
-	if err := os.WriteFile(s.Config, []byte(head+yaml), 0o600); err != nil {
+	if err := os.WriteFile(s.Config, []byte(s.head+text), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -110,9 +133,10 @@ func (s *Server) Launch() {
 	if s.log, err = os.OpenFile(filepath.Join(s.Dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	s.cmd = exec.Command(bin, "serve", "-c", s.Config)
+	s.cmd = exec.Command(bin, s.args...)
 	if s.Descriptors > 0 {
-		s.cmd = exec.Command("sh", "-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(s.Descriptors), bin, "serve", "-c", s.Config)
+		limited := []string{"-c", `ulimit -n "$1" && shift && exec "$@"`, "sh", strconv.Itoa(s.Descriptors), bin}
+		s.cmd = exec.Command("sh", append(limited, s.args...)...)
 	}
 	s.cmd.Env = append(os.Environ(), s.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
