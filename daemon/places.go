@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"twinscribe/conf"
 	"twinscribe/store"
 	"twinscribe/store/network"
@@ -23,7 +25,9 @@ type places struct {
 	network *network.Pool
 	files   *scribefile.Files
 
-	mu     sync.Mutex
+	opening singleflight.Group // of spools, by path
+
+	mu     sync.Mutex                // memory only
 	spools map[string]*replay.Spools // by path
 	open   map[*counted]struct{}     // chains with a spool
 	left   chan struct{}             // of one slot: a chain has closed and its spool is not empty
@@ -45,15 +49,30 @@ func (s *Server) openPlaces() {
 	}
 }
 
+// spoolsAt are the spools below a path; nil: nobody has opened them. Those that
+// the caller has just opened are noted, unless opened is nil.
+func (p *places) spoolsAt(path string, opened *replay.Spools) (*replay.Spools, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.spools == nil {
+		return nil, fmt.Errorf("spools in %s: the server stops: %w", path, store.ErrBroken)
+	}
+	if opened != nil {
+		p.spools[path] = opened
+	}
+	return p.spools[path], nil
+}
+
 // close gives the spools' folders back, when their chains are closed.
 func (p *places) close() error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
+	open := p.spools
+	p.spools = nil
+	p.mu.Unlock()
 	var errs []error
-	for _, s := range p.spools {
+	for _, s := range open {
 		errs = append(errs, s.Close())
 	}
-	p.spools = nil
 	return errors.Join(errs...)
 }
 

@@ -20,14 +20,31 @@ import (
 // spoolsIn opens the spools below a path, or gives those that are open.
 func (s *Server) spoolsIn(path string, most conf.Size) (*replay.Spools, error) {
 	p := s.places
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if have := p.spools[path]; have != nil {
-		return have, nil
+	have, err := p.spoolsAt(path, nil)
+	if have != nil || err != nil {
+		return have, err
 	}
-	if p.spools == nil {
-		return nil, fmt.Errorf("spools in %s: the server stops: %w", path, store.ErrBroken)
+	// Not under the places' lock: a disk that hangs must not hold up the status.
+	opened, err, _ := p.opening.Do(path, func() (any, error) {
+		if have, err := p.spoolsAt(path, nil); have != nil || err != nil {
+			return have, err
+		}
+		opened, err := s.openSpools(path, most)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := p.spoolsAt(path, opened); err != nil {
+			return nil, errors.Join(err, opened.Close())
+		}
+		return opened, nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return opened.(*replay.Spools), nil
+}
+
+func (s *Server) openSpools(path string, most conf.Size) (*replay.Spools, error) {
 	if path != s.rescuePath() {
 		s.noteUse(path) // a later start looks there, whatever its configuration says
 	}
@@ -39,7 +56,6 @@ func (s *Server) spoolsIn(path string, most conf.Size) (*replay.Spools, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spools in %s: %w", path, err)
 	}
-	p.spools[path] = opened
 	return opened, nil
 }
 

@@ -60,26 +60,17 @@ func (p *Spool) sendFramed(ctx context.Context, send func(*store.Batch) (int, er
 		if err := p.endBegun(ctx, send); err != nil {
 			return err
 		}
-		before, counted := p.pos, p.counted
-		err := p.sendFile(ctx, file, send)
-		var no *errSend
-		switch {
-		case errors.As(err, &no):
-			return no.err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && transient(err):
-			p.fail(err)
+		sent, err := p.try(ctx, file.Name, func() error { return p.sendFile(ctx, file, send) })
+		if err != nil {
 			return err
-		case err != nil:
-			p.pass(file.Name, err)
-			p.back(before, counted)
-			stays = true
-		default:
-			p.mu.Lock()
-			p.files, p.fileBytes = p.files-1, p.fileBytes-file.Size
-			p.mu.Unlock()
 		}
+		if !sent {
+			stays = true
+			continue
+		}
+		p.mu.Lock()
+		p.files, p.fileBytes = p.files-1, p.fileBytes-file.Size
+		p.mu.Unlock()
 	}
 	p.framedDone = !stays
 	return nil

@@ -64,24 +64,9 @@ func (p *Spool) endBegun(ctx context.Context, send func(*store.Batch) (int, erro
 // sendOne sends a segment, and removes it when it is sealed and all of it is
 // sent. One that cannot be read is passed over.
 func (p *Spool) sendOne(ctx context.Context, seg *buffer.Segment, send func(*store.Batch) (int, error)) error {
-	before, counted := p.pos, p.counted
-	err := p.sendSegment(ctx, seg, send)
-	var no *errSend
-	switch {
-	case errors.As(err, &no):
-		return no.err
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil && transient(err):
-		p.fail(err)
+	sent, err := p.try(ctx, seg.Name, func() error { return p.sendSegment(ctx, seg, send) })
+	if err != nil || !sent || !seg.Sealed {
 		return err
-	case err != nil:
-		p.pass(seg.Name, err)
-		p.back(before, counted)
-		return nil
-	}
-	if !seg.Sealed {
-		return nil
 	}
 	if err := p.remove(seg); err != nil {
 		// It is the next one again, and nothing of it is sent again.
@@ -89,6 +74,29 @@ func (p *Spool) sendOne(ctx context.Context, seg *buffer.Segment, send func(*sto
 		return err
 	}
 	return nil
+}
+
+// try sends one segment or file. One that cannot be read is passed over: neither
+// sent nor an error, and the cursor is where it was. An error ends the replay,
+// and who is to hear of it has.
+func (p *Spool) try(ctx context.Context, name string, do func() error) (sent bool, err error) {
+	before, counted := p.pos, p.counted
+	err = do()
+	var no *errSend
+	switch {
+	case errors.As(err, &no):
+		return false, no.err
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case err != nil && transient(err):
+		p.fail(err)
+		return false, err
+	case err != nil:
+		p.pass(name, err)
+		p.back(before, counted)
+		return false, nil
+	}
+	return true, nil
 }
 
 // oldest is the first segment that can be read.
