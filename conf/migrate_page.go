@@ -45,7 +45,7 @@ of both kinds forward to each other, so a fleet moves host by host, in any order
     twinscribe check scribe.conf     # what becomes of each key, and what is wrong with the file
     scribed -c scribe.conf           # or: twinscribe scribed -p 1463 scribe.conf
 
-~scribed~, ~scribe_cat~ and ~scribe_ctrl~ are the same binary under those names, or commands of it; their options and exit codes are
+~scribed~, ~scribe_cat~ and ~scribe_ctrl~ are the same binary under those names (~ln -s twinscribe scribed~), or commands of it; their options and exit codes are
 the original's. ~twinscribe check --to yaml scribe.conf~ prints the same configuration in our own
 [grammar](configuration.md), whose defaults promise more: there OK means stored. Commented examples are [conf/scribe-*.conf](../conf).
 

@@ -19,13 +19,13 @@ import (
 	"time"
 )
 
-// Binary is the built twinscribe: TWINSCRIBE_BIN, or bin/twinscribe of the checkout, built once
-// for each run of the tests.
+// Binary is the built twinscribe: TWINSCRIBE_BIN, or bin/tested/twinscribe of the checkout, built
+// once for each run of the tests. bin/twinscribe, which knows its version, stays as it is.
 var Binary = sync.OnceValues(func() (string, error) {
 	if b := os.Getenv("TWINSCRIBE_BIN"); b != "" {
 		return filepath.Abs(b)
 	}
-	b := filepath.Join(Repository(), "bin", "twinscribe")
+	b := filepath.Join(Repository(), "bin", "tested", "twinscribe")
 	cmd := exec.Command("go", "build", "-o", b, "./cmd/twinscribe")
 	cmd.Dir = Repository()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
